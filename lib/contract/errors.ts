@@ -1,0 +1,167 @@
+/**
+ * Everything this library refuses, each with a `code` for programs and a sentence for people that
+ * names the way out. Errors know no framework; nest/ turns them into an `HttpException`.
+ * Keys, scopes and bodies never enter a message.
+ */
+export type IdempotencyErrorCode =
+  | 'IDEMPOTENCY_KEY_REQUIRED'
+  | 'IDEMPOTENCY_KEY_INVALID'
+  | 'IDEMPOTENCY_SCOPE_REQUIRED'
+  | 'IDEMPOTENCY_REQUEST_UNREADABLE'
+  | 'IDEMPOTENCY_STORE_UNAVAILABLE'
+  | 'IDEMPOTENCY_KEY_REUSED'
+  | 'IDEMPOTENCY_KEY_IN_USE'
+  | 'IDEMPOTENCY_OUTCOME_UNKNOWN'
+  | 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE'
+  | 'IDEMPOTENCY_RECORD_UNREADABLE'
+  | 'IDEMPOTENCY_SCHEMA_MISSING'
+  | 'IDEMPOTENCY_SCHEMA_OUTDATED';
+
+const BRAND = Symbol.for('nestjs-idempotency-pg.error');
+
+/**
+ * The base of them all. Tell one by `isIdempotencyError` and its `code`: a process may have loaded
+ * this library twice (as ESM and as CommonJS), and `instanceof` fails between the two.
+ */
+export abstract class IdempotencyError extends Error {
+  abstract readonly code: IdempotencyErrorCode;
+  /** The HTTP status it is answered with. */
+  abstract readonly status: number;
+  /** A few words that are the same for every error of this code (`title` of RFC 9457). */
+  abstract readonly title: string;
+  /** Whole seconds after which another try makes sense, where one does. */
+  readonly retryAfter?: number;
+  /** @internal */
+  readonly [BRAND] = true;
+
+  constructor(message: string, options?: { readonly cause?: unknown; readonly retryAfterMs?: number }) {
+    super(message, options?.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    if (options?.retryAfterMs !== undefined) this.retryAfter = Math.max(1, Math.ceil(options.retryAfterMs / 1000));
+  }
+}
+
+/** Whether `error` is one of ours, whichever copy of the library made it. */
+export function isIdempotencyError(error: unknown): error is IdempotencyError {
+  return typeof error === 'object' && error !== null && BRAND in error;
+}
+
+export class KeyRequired extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_KEY_REQUIRED';
+  readonly status = 400;
+  readonly title = 'Idempotency key is required';
+  constructor(readonly source: string) {
+    super(`This operation needs an idempotency key in ${source}. Make one (a UUID will do), and send the same one with every retry.`);
+  }
+}
+
+export class KeyInvalid extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_KEY_INVALID';
+  readonly status = 400;
+  readonly title = 'Idempotency key is not valid';
+  /** @param fault what is wrong with it, as the end of the sentence “The idempotency key …” */
+  constructor(fault: string) {
+    super(`The idempotency key ${fault}.`);
+  }
+}
+
+export class ScopeRequired extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_SCOPE_REQUIRED';
+  readonly status = 500;
+  readonly title = 'Caller cannot be told';
+  /** @param remedy what the developer should do; for the log, never for the client */
+  constructor(readonly remedy: string) {
+    super('The server cannot tell whose idempotency key this is, so nothing was done.');
+  }
+}
+
+/** The request can't be fingerprinted as it stands: parts or a body that nobody has parsed yet. */
+export class RequestUnreadable extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_REQUEST_UNREADABLE';
+  readonly status = 500;
+  readonly title = 'Request cannot be compared';
+  /** @param remedy what the developer should do; for the log, never for the client */
+  constructor(readonly remedy: string) {
+    super('The server cannot compare this request with a retry of it, so nothing was done.');
+  }
+}
+
+export class StoreUnavailable extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_STORE_UNAVAILABLE';
+  readonly status = 503;
+  readonly title = 'Idempotency records are unavailable';
+  constructor(options?: { readonly cause?: unknown; readonly retryAfterMs?: number }) {
+    super('Idempotency records cannot be reached right now, so nothing was done. Try again with the same key.', { retryAfterMs: 1000, ...options });
+  }
+}
+
+export class KeyReused extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_KEY_REUSED';
+  readonly status = 422;
+  readonly title = 'Idempotency key was used for another request';
+  constructor() {
+    super('This idempotency key belongs to a request that was not the same as this one. Use a new key for a new request.');
+  }
+}
+
+export class KeyInUse extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_KEY_IN_USE';
+  readonly status = 409;
+  readonly title = 'A request with this idempotency key is in progress';
+  constructor(retryAfterMs: number) {
+    super('The first request with this idempotency key is still running. Try again in a moment with the same key.', { retryAfterMs });
+  }
+}
+
+export class OutcomeUnknown extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_OUTCOME_UNKNOWN';
+  readonly status = 409;
+  readonly title = 'Outcome of the first request is unknown';
+  constructor() {
+    super('The first request with this idempotency key was interrupted, and nobody knows how far it came. It must be looked into before it is tried again.');
+  }
+}
+
+export class ResultNotReplayable extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE';
+  readonly status = 409;
+  readonly title = 'The answer cannot be given again';
+  constructor() {
+    super('The request with this idempotency key was carried out, but its answer was not kept. It will not run again.');
+  }
+}
+
+export class RecordUnreadable extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_RECORD_UNREADABLE';
+  readonly status = 500;
+  readonly title = 'Idempotency record cannot be read';
+  constructor(options?: { readonly cause?: unknown }) {
+    super('There is a record for this idempotency key that cannot be read, so nothing was done.', options);
+  }
+}
+
+export class SchemaMissing extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_SCHEMA_MISSING';
+  readonly status = 503;
+  readonly title = 'Idempotency tables are missing';
+  constructor(table: string, options?: { readonly cause?: unknown }) {
+    super(
+      `There is no table ${table}. Add idempotencyMigrations from 'nestjs-idempotency-pg/migrations' to the DataSource and run ` +
+        `"npx typeorm migration:run -d <your data source>", or apply the .sql files in node_modules/nestjs-idempotency-pg/migrations with psql.`,
+      options,
+    );
+  }
+}
+
+export class SchemaOutdated extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_SCHEMA_OUTDATED';
+  readonly status = 503;
+  readonly title = 'Idempotency tables are outdated';
+  constructor(table: string, options?: { readonly cause?: unknown }) {
+    super(
+      `The table ${table} does not fit this version of nestjs-idempotency-pg. Run its newer migrations: ` +
+        `"npx typeorm migration:run -d <your data source>" with idempotencyMigrations from 'nestjs-idempotency-pg/migrations', or the .sql files in the package.`,
+      options,
+    );
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * The row, told in prose, then in types, in the same words.
+ *
+ * A record is *running* under an owner's token and a lease. From there it becomes *completed* (it
+ * has the answer), *sealed* (the work is done, but its answer can't be replayed and it must never
+ * run again), *open* (it failed after a step was recorded: the next claim resumes), or it is gone
+ * (it failed, and the key is free). A running record whose lease has passed is *lost*: the next
+ * claim may take it over under a new token, unless the late owner completes it first. Completed,
+ * sealed and open records end at `expiresAt`; from that instant on the key is free.
+ *
+ * Time is always the database's.
+ */
+import type { RecordedResponse } from './recorded-response.js';
+
+/** Whose key of which operation it is. `id` is a digest of the other three, as a UUID's text. */
+export interface Identity {
+  readonly id: string;
+  /** Whose: the caller's space. `''` is the one shared by everybody. */
+  readonly scope: string;
+  /** Which space of keys: `''` for keys that clients send, a name for all others. */
+  readonly operation: string;
+  readonly key: string;
+}
+
+/** What every write of an owner carries: the row, and the 128 random bits that say who owns it. */
+export interface Ownership {
+  readonly id: string;
+  /** A UUID's text, new for every claim. */
+  readonly owner: string;
+}
+
+/** What a request asks for when it wants to become responsible for a key. */
+export interface Claim extends Ownership {
+  readonly identity: Identity;
+  /** 32 bytes. Stays with the row while it lives, whatever state it is in. */
+  readonly fingerprint: Buffer;
+  readonly leaseMs: number;
+  /** How long the answer will be kept from its completion: tells the reaper when to look first. */
+  readonly retentionMs: number;
+  /** Whether the claim's commit waits for the disk. */
+  readonly durable: boolean;
+}
+
+/** A record that stood in the way of a claim. */
+export type FoundRecord =
+  | { readonly state: 'running'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number; readonly leaseLeftMs: number }
+  | { readonly state: 'lost'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
+  | { readonly state: 'open'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
+  | { readonly state: 'completed'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number; readonly answer: RecordedResponse }
+  | { readonly state: 'sealed'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number };
+
+export type RecordState = FoundRecord['state'];
+
+export type ClaimResult =
+  | { readonly kind: 'claimed'; readonly attempt: number }
+  | { readonly kind: 'found'; readonly record: FoundRecord };
+
+/** What became of an owner's last write. */
+export type Settled =
+  | { readonly kind: 'settled' }
+  /** Somebody else owns the key by now, or nobody does any more; the record as it stands, if one does. */
+  | { readonly kind: 'superseded'; readonly record: FoundRecord | undefined };
+
+/** How people name a record. `operation` is left out for keys that clients send in a header. */
+export interface RecordRef {
+  readonly scope: string;
+  readonly key: string;
+  readonly operation?: string;
+}
+
+/** A record for the eyes of an operator: everything but the answer. */
+export interface RecordSummary {
+  readonly state: RecordState;
+  readonly scope: string;
+  readonly operation: string;
+  readonly key: string;
+  /** 1 for the first execution; counts on with every take-over while the row lives. */
+  readonly attempt: number;
+  /** The answer's HTTP status, where there is one. */
+  readonly status?: number;
+  readonly createdAt: Date;
+  readonly completedAt?: Date;
+  /** The end of a running execution's lease. */
+  readonly lockedUntil?: Date;
+  /** When the key will be free again; not known while it is running. */
+  readonly expiresAt?: Date;
+}
+
+/** Counts of the whole table, by state. Expired records are counted as `expired`, not by their state. */
+export interface StoreStats {
+  readonly running: number;
+  readonly lost: number;
+  readonly completed: number;
+  readonly sealed: number;
+  readonly open: number;
+  readonly expired: number;
+  /** When the lease of the oldest lost record ran out. */
+  readonly oldestLost?: Date;
+}

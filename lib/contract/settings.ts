@@ -1,0 +1,18 @@
+/** What a route has decided for its executions, resolved once at boot: nobody after that writes `?? default`. */
+export interface ExecutionSettings {
+  /** How long an answer is kept, from its completion. */
+  readonly retentionMs: number;
+  readonly leaseMs: number;
+  /** The wait told to a request that comes while the first one is running. */
+  readonly retryAfterMs: number;
+  readonly onLostExecution: 'rerun' | 'reject';
+  /** Whether the claim's commit waits for the disk. */
+  readonly durableClaim: boolean;
+  /** Longest wait for Postgres at the claim, and again at the settlement. */
+  readonly storeTimeoutMs: number;
+  readonly onStoreFailure: 'reject' | 'bypass';
+  /** A larger answer is not held in memory and not kept. */
+  readonly maxBodyBytes: number;
+  /** Whether an outcome of a handler that began is kept; any other one frees the key. */
+  keeps(status: number, error?: unknown): boolean;
+}

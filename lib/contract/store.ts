@@ -1,0 +1,71 @@
+/**
+ * What the engine asks of a store. It says what must be true afterwards, not how: the real store
+ * does it in Postgres, and anything else that keeps these promises may stand in its place.
+ *
+ * Every method that takes `withinMs` gives up after that many milliseconds. Whenever the store
+ * can't be reached, did not answer in time or failed, it throws `StoreUnavailable`, and the write
+ * may or may not have happened.
+ */
+import type { Claim, ClaimResult, FoundRecord, Identity, Ownership, RecordSummary, Settled, StoreStats } from './record.js';
+import type { RecordedResponse } from './recorded-response.js';
+
+/** An execution whose lease is to be prolonged. */
+export interface Lease extends Ownership {
+  readonly leaseMs: number;
+}
+
+export interface IdempotencyStore {
+  /**
+   * Becomes the owner of a free key, or says what stands there. An expired record counts as none.
+   * Of any number of simultaneous claims of one key exactly one is `claimed`.
+   */
+  claim(claim: Claim, withinMs: number): Promise<ClaimResult>;
+
+  /**
+   * Takes a lost or open record over from the owner it was found under. `undefined` when it is no
+   * longer so: somebody was faster, or the late owner has completed it.
+   */
+  takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<{ readonly attempt: number } | undefined>;
+
+  /**
+   * Keeps the answer for `retentionMs` from now. Refused once somebody else owns the key. Safe to
+   * repeat when the first reply was lost: a second call of the same owner is `settled` as well.
+   */
+  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled>;
+
+  /** Ends the execution without a replayable answer, for `retentionMs` from now. Repeatable like `complete`. */
+  seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled>;
+
+  /** Frees the key. `false` when this owner had nothing (any more) to free. Never touches another owner's row. */
+  release(ownership: Ownership, withinMs: number): Promise<boolean>;
+
+  /** Prolongs many leases at once; the ids of those that were still owned. */
+  renew(leases: readonly Lease[], withinMs: number): Promise<readonly string[]>;
+
+  find(identity: Identity): Promise<RecordSummary | undefined>;
+
+  /** Removes a record that is not live. `live` leaves a running one alone. */
+  forget(identity: Identity): Promise<'removed' | 'absent' | 'live'>;
+
+  /** Removes all records of a scope but the live ones, in bites of `batch` rows read; how many went. */
+  forgetScope(scope: string, batch: number): Promise<number>;
+
+  stats(): Promise<StoreStats>;
+
+  /** Removes at most `batch` expired records; how many went. Any number of processes may do so at once. */
+  reap(batch: number): Promise<number>;
+
+  /**
+   * Looks whether the tables are there and current, and what a careful operator should know.
+   * @throws SchemaMissing, SchemaOutdated or StoreUnavailable
+   */
+  inspect(): Promise<StoreFindings>;
+
+  /** Gives every connection back. A call that is still under way fails with `StoreUnavailable`. */
+  close(): Promise<void>;
+}
+
+export interface StoreFindings {
+  /** Postgres' setting of that name: with `off`, an answer can leave before its record is on disk. */
+  readonly synchronousCommit: string;
+}
