@@ -1,0 +1,113 @@
+/**
+ * Gets an execution's last write into the store, however often that takes: at once, again until
+ * the route's time for it is over, and after that in the background while the lease lasts.
+ * It knows how to be stubborn; what the outcome means is the engine's to say.
+ */
+import type { Clock } from '../contract/clock.js';
+import { isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import type { Ownership, Settled } from '../contract/record.js';
+import type { ExecutionSettings } from '../contract/settings.js';
+import type { IdempotencyStore } from '../contract/store.js';
+import type { Ending } from './engine.js';
+import type { OwnedExecution } from './execution.js';
+import { Pauses } from './pauses.js';
+
+export type Persisted =
+  | Settled
+  /** The time for it is over. `later` resolves when the background has succeeded or given up. */
+  | { readonly kind: 'unreachable'; readonly cause: unknown; readonly later: Promise<void> }
+  | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
+
+/** A connection is replaced within milliseconds, a failed-over server within seconds. */
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1_000;
+
+type Write = (withinMs: number) => Promise<Settled>;
+
+export class Persistence {
+  readonly #background = new Set<Promise<void>>();
+  readonly #pauses: Pauses;
+
+  constructor(
+    private readonly store: IdempotencyStore,
+    private readonly clock: Clock,
+  ) {
+    this.#pauses = new Pauses(clock);
+  }
+
+  async persist(execution: OwnedExecution, ending: Ending): Promise<Persisted> {
+    const write = this.#writeOf(execution, ending);
+    const { storeTimeoutMs, leaseMs } = execution.settings;
+    const outcome = await this.#stubbornly(write, storeTimeoutMs);
+    if (outcome.kind !== 'unreachable') return outcome;
+    // The answer leaves without its record. If Postgres comes back while the lease lasts, the
+    // record is still made, and a retry gets the answer that left instead of a second run.
+    const later = this.#inBackground(async () => void (await this.#stubbornly(write, leaseMs)));
+    return { ...outcome, later };
+  }
+
+  /**
+   * Takes back a claim of which nobody knows whether it arrived. It may even arrive after the
+   * release did: hence again and again, until one row was removed or the lease is over anyway.
+   */
+  releaseLater(claim: Ownership, settings: ExecutionSettings): void {
+    const release: Write = async (withinMs) => {
+      if (await this.store.release(claim, withinMs)) return { kind: 'settled' };
+      throw new NothingThereYet();
+    };
+    void this.#inBackground(async () => void (await this.#stubbornly(release, settings.leaseMs)));
+  }
+
+  /** Gives up whatever is still waiting for another try; resolves when no write is under way. */
+  async stop(): Promise<void> {
+    this.#pauses.stop();
+    await Promise.all(this.#background);
+  }
+
+  #writeOf({ ownership, settings }: OwnedExecution, ending: Ending): Write {
+    switch (ending.kind) {
+      case 'keep':
+        return (withinMs) => this.store.complete(ownership, ending.answer, settings.retentionMs, withinMs);
+      case 'seal':
+        return (withinMs) => this.store.seal(ownership, ending.status, settings.retentionMs, withinMs);
+      case 'free':
+        return this.#free(ownership);
+    }
+  }
+
+  /** Only the first try can tell a superseded owner from one whose row is gone because it freed it itself. */
+  #free(ownership: Ownership): Write {
+    let tries = 0;
+    return async (withinMs) => {
+      tries += 1;
+      const freed = await this.store.release(ownership, withinMs);
+      return freed || tries > 1 ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
+    };
+  }
+
+  async #stubbornly(
+    write: Write,
+    forMs: number,
+  ): Promise<Settled | { kind: 'unreachable'; cause: unknown } | { kind: 'unreadable'; error: IdempotencyError }> {
+    const deadline = this.clock.now() + forMs;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      try {
+        return await write(Math.max(1, deadline - this.clock.now()));
+      } catch (error) {
+        if (isIdempotencyError(error) && error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') return { kind: 'unreadable', error };
+        if (this.clock.now() + pauseMs >= deadline || this.#pauses.stopped) return { kind: 'unreachable', cause: error };
+      }
+      await this.#pauses.wait(pauseMs);
+    }
+  }
+
+  #inBackground(work: () => Promise<void>): Promise<void> {
+    const running = work().finally(() => this.#background.delete(running));
+    this.#background.add(running);
+    return running;
+  }
+}
+
+/** Keeps a release trying; never leaves this file. */
+class NothingThereYet extends Error {}

@@ -1,0 +1,40 @@
+/** The public names, one by one: being public is a decision. */
+export { IdempotencyModule } from './nest/idempotency.module.js';
+export { IdempotencyService } from './nest/idempotency.service.js';
+export { IdempotencyEvents } from './nest/events.js';
+export { Idempotent, SkipIdempotency } from './nest/idempotent.decorator.js';
+export { CurrentExecution } from './nest/current-execution.decorator.js';
+export { IdempotencyException } from './nest/problem-exception.js';
+export { IdempotencyOptionsError } from './nest/faults.js';
+export type { Fault } from './nest/faults.js';
+export type {
+  Duration,
+  IdempotencyModuleOptions,
+  IdempotencyOptionsFactory,
+  IdempotencyRequest,
+  IdempotentOptions,
+  KeyFrom,
+  ReaperOptions,
+} from './nest/options.js';
+export type { KeyFormat } from './engine/key.js';
+export type { StoreIf } from './engine/outcome-policy.js';
+export type { IdempotentExecution } from './contract/execution.js';
+export type { IdempotencyEvent, IdempotencyEventType } from './contract/events.js';
+export type { RecordRef, RecordState, RecordSummary, StoreStats } from './contract/record.js';
+export {
+  IdempotencyError,
+  KeyInUse,
+  KeyInvalid,
+  KeyRequired,
+  KeyReused,
+  OutcomeUnknown,
+  RecordUnreadable,
+  RequestUnreadable,
+  ResultNotReplayable,
+  SchemaMissing,
+  SchemaOutdated,
+  ScopeRequired,
+  StoreUnavailable,
+  isIdempotencyError,
+} from './contract/errors.js';
+export type { IdempotencyErrorCode } from './contract/errors.js';

@@ -1,0 +1,110 @@
+/**
+ * Follows the handler itself, beneath all interceptors and pipes: whether it began, whether it is
+ * still at work, and how it ended. The decorated method reports here; what follows from it is the
+ * keyed request's to decide.
+ */
+import { isObservable, lastValueFrom } from 'rxjs';
+
+export interface HandlerWitness {
+  /** Sees what the handler gave, before anybody else does. */
+  gave(value: unknown): void;
+  /** The handler's own work is over, one way or the other. */
+  ended(): void;
+}
+
+type HandlerEnd = { readonly kind: 'fulfilled' } | { readonly kind: 'rejected'; readonly error: unknown };
+
+export class HandlerRun {
+  #begun = false;
+  #closed = false;
+  #atWork = 0;
+  #end: HandlerEnd | undefined;
+  #idle: (() => void)[] = [];
+
+  constructor(private readonly witness: HandlerWitness) {}
+
+  get begun(): boolean {
+    return this.#begun;
+  }
+
+  get atWork(): boolean {
+    return this.#atWork > 0;
+  }
+
+  /** What the handler threw, if it did, when it ended last. */
+  get error(): unknown {
+    return this.#end?.kind === 'rejected' ? this.#end.error : undefined;
+  }
+
+  get fulfilled(): boolean {
+    return this.#end?.kind === 'fulfilled';
+  }
+
+  /** Keeps the handler from ever beginning: the request has been answered by somebody else and its key is free. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Resolves when the handler is not at work (any more). */
+  whenIdle(): Promise<void> {
+    return this.atWork ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  }
+
+  /**
+   * Calls the handler and hands its result on. An Observable is subscribed to here and becomes a
+   * promise of its last value, which is what Nest would make of it at the end of the chain: so
+   * neither an impatient interceptor nor a client that hangs up can stop it half-way.
+   */
+  follow(call: () => unknown): unknown {
+    if (this.#closed) throw new HandlerTooLate();
+    this.#begun = true;
+    this.#atWork += 1;
+    let result: unknown;
+    try {
+      result = call();
+    } catch (error) {
+      this.#ended({ kind: 'rejected', error });
+      throw error;
+    }
+    if (isObservable(result) || isThenable(result)) return this.#followPromise(result);
+    this.#fulfil(result);
+    return result;
+  }
+
+  async #followPromise(result: unknown): Promise<unknown> {
+    try {
+      const awaited = await result;
+      const value = isObservable(awaited) ? await lastValueFrom(awaited) : awaited;
+      this.#fulfil(value);
+      return value;
+    } catch (error) {
+      this.#ended({ kind: 'rejected', error });
+      throw error;
+    }
+  }
+
+  #fulfil(value: unknown): void {
+    this.witness.gave(value);
+    this.#ended({ kind: 'fulfilled' });
+  }
+
+  #ended(end: HandlerEnd): void {
+    this.#end = end;
+    this.#atWork -= 1;
+    if (this.#atWork > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+    this.witness.ended();
+  }
+}
+
+/** Nobody sees its message but a log: the response has been written by then. */
+class HandlerTooLate extends Error {
+  constructor() {
+    super('The request was answered before its handler began, so the handler does not run.');
+    this.name = 'HandlerTooLate';
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}

@@ -1,0 +1,142 @@
+/**
+ * The way of a request through Nest: read it, ask the engine, and do what the verdict says. It does
+ * nothing for handlers that are not `@Idempotent()`.
+ */
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
+import { Observable, of } from 'rxjs';
+import type { Clock } from '../contract/clock.js';
+import { isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import type { EventSink } from '../contract/events.js';
+import type { IdempotentExecution } from '../contract/execution.js';
+import type { RecordedResponse } from '../contract/recorded-response.js';
+import type { Engine } from '../engine/engine.js';
+import type { OwnedExecution } from '../engine/execution.js';
+import type { Scope } from '../engine/scope.js';
+import { isMultipart } from '../engine/media-type.js';
+import { problemResponse } from '../http/problem-details.js';
+import { replayResponse } from '../http/replay.js';
+import { readExchange } from '../http/request-facts.js';
+import type { Exchange } from '../http/request-facts.js';
+import { fingerprintFor, identityOf, keyOf, scopeOf } from './admission.js';
+import { isWithinRun, withFrame } from './context.js';
+import { IdempotencyEvents } from './events.js';
+import { KeyedRequest } from './keyed-request.js';
+import { defer } from './parts-gate.js';
+import { refusal } from './problem-exception.js';
+import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
+import type { IdempotentRoutes } from './routes.js';
+import type { IdempotentRoute } from './routes.js';
+import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES } from './tokens.js';
+import { unkeyedExecution } from './unkeyed-execution.js';
+
+/** What clients see on an answer that was given before. */
+const REPLAYED = { 'Idempotent-Replayed': 'true' };
+
+@Injectable()
+export class IdempotencyInterceptor implements NestInterceptor {
+  readonly #logger = new Logger('Idempotency');
+  readonly #warnedAnonymous = new Set<string>();
+
+  constructor(
+    @Inject(ENGINE) private readonly engine: Engine,
+    @Inject(ROUTES) private readonly routes: IdempotentRoutes,
+    @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
+    @Inject(CLOCK) private readonly clock: Clock,
+    @Inject(IdempotencyEvents) private readonly events: EventSink,
+    @Inject(MODULE_INSTANCE) private readonly instance: object,
+  ) {}
+
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> | Promise<Observable<unknown>> {
+    const route = this.routes.of(context);
+    if (route === undefined || context.getType() !== 'http') return next.handle();
+    const http = context.switchToHttp();
+    const exchange = readExchange(http.getRequest(), http.getResponse());
+    if (!route.covers(exchange.request.method)) return next.handle();
+    if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
+      // Its parts are parsed further in, where this is taken up again.
+      defer(http.getRequest<object>(), (inner) => this.#admit(route, readExchange(http.getRequest(), http.getResponse()), context, inner));
+      return next.handle();
+    }
+    return this.#admit(route, exchange, context, next);
+  }
+
+  async #admit(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+    try {
+      const key = keyOf(route.settings, exchange.request, context);
+      if (key === undefined) return this.#unprotected(route, unkeyedExecution(undefined), next);
+      const scope = await scopeOf(route.settings, exchange.request, context);
+      this.#warnIfAnonymous(route.settings, scope);
+      return await this.#begin(route, exchange, context, next, key, scope);
+    } catch (error) {
+      if (!isIdempotencyError(error)) throw error;
+      this.#logRemedy(route.settings, error);
+      if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler: route.settings.handler, code: error.code });
+      throw refusal(error, this.options.errorFormat, exchange.response);
+    }
+  }
+
+  async #begin(
+    route: IdempotentRoute,
+    exchange: Exchange,
+    context: ExecutionContext,
+    next: CallHandler,
+    key: string,
+    scope: Scope,
+  ): Promise<Observable<unknown>> {
+    const { settings } = route;
+    const identity = identityOf(route, exchange.request, scope, key);
+    const fingerprint = await fingerprintFor(settings, exchange.request, context, key, this.options.fingerprintSecret);
+    const verdict = await this.engine.begin({ identity, fingerprint, settings, handler: settings.handler });
+    switch (verdict.kind) {
+      case 'run':
+        return this.#run(route, exchange, verdict.execution, next);
+      case 'replay':
+        replayResponse(exchange.response, verdict.answer, REPLAYED);
+        return of(undefined);
+      case 'refuse':
+        throw refusal(verdict.error, this.options.errorFormat, exchange.response);
+      case 'bypass':
+        return this.#unprotected(route, unkeyedExecution(identity), next);
+    }
+  }
+
+  #run(route: IdempotentRoute, exchange: Exchange, execution: OwnedExecution, next: CallHandler): Observable<unknown> {
+    const request = new KeyedRequest({
+      engine: this.engine,
+      execution,
+      response: exchange.response,
+      clock: this.clock,
+      keptHeaders: this.options.keptHeaders,
+      wordInstead: (settlement) =>
+        settlement.kind === 'replay' ? replayed(settlement.answer) : problemResponse(settlement.error, this.options.errorFormat),
+      within: (run, work) => withFrame({ instance: this.instance, execution, handlerToken: route.token, run }, work),
+      isWithin: isWithinRun,
+    });
+    return request.follow(next);
+  }
+
+  /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
+  #unprotected(route: IdempotentRoute, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
+    const frame = { instance: this.instance, execution, handlerToken: route.token, run: undefined };
+    return new Observable((subscriber) => withFrame(frame, () => next.handle().subscribe(subscriber)));
+  }
+
+  #warnIfAnonymous({ handler }: ResolvedRoute, scope: Scope): void {
+    if (scope.kind !== 'anonymous' || this.#warnedAnonymous.has(handler)) return;
+    this.#warnedAnonymous.add(handler);
+    this.#logger.warn(
+      `${handler}: nobody is known to be calling (no request.user, no Authorization header), so all such callers share one space of keys. ` +
+        'Set the option scope, or scope: false if that is meant.',
+    );
+  }
+
+  #logRemedy({ handler }: ResolvedRoute, error: IdempotencyError): void {
+    if ('remedy' in error && typeof error.remedy === 'string') this.#logger.error(`${handler}: ${error.code}. ${error.remedy}`);
+  }
+}
+
+function replayed(answer: RecordedResponse): RecordedResponse {
+  return { ...answer, headers: [...answer.headers, ...Object.entries(REPLAYED)] };
+}

@@ -1,0 +1,94 @@
+/**
+ * Puts the parts together, once for each application. It is the one place, beside the lifecycle,
+ * that knows which store the engine is given.
+ */
+import { ConfigurableModuleBuilder, Module } from '@nestjs/common';
+import type { DynamicModule, Provider } from '@nestjs/common';
+import { APP_INTERCEPTOR, ModulesContainer } from '@nestjs/core';
+import { DataSource } from 'typeorm';
+import { systemClock } from '../contract/clock.js';
+import type { Clock } from '../contract/clock.js';
+import type { IdempotencyStore } from '../contract/store.js';
+import { Engine } from '../engine/engine.js';
+import { IdempotencyEvents } from './events.js';
+import { Faults } from './faults.js';
+import { IdempotencyInterceptor } from './idempotency.interceptor.js';
+import { IdempotencyService } from './idempotency.service.js';
+import { IdempotencyLifecycle } from './lifecycle.js';
+import type { IdempotencyModuleOptions, IdempotencyOptionsFactory } from './options.js';
+import { resolveModuleOptions } from './resolve-options.js';
+import type { ResolvedOptions } from './resolve-options.js';
+import { findRoutes } from './routes.js';
+import type { IdempotentRoutes } from './routes.js';
+import { storeFor } from './module-store.js';
+import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE, WRITTEN_OPTIONS } from './tokens.js';
+
+const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<IdempotencyModuleOptions>({ optionsInjectionToken: WRITTEN_OPTIONS })
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createIdempotencyOptions' satisfies keyof IdempotencyOptionsFactory)
+  .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({ ...definition, global: isGlobal }))
+  .build();
+
+/** Options and decorations are checked together, so that one start shows every fault there is. */
+const BOOT = Symbol.for('nestjs-idempotency-pg.boot');
+
+interface Boot {
+  readonly options: ResolvedOptions;
+  readonly routes: IdempotentRoutes;
+  readonly store: IdempotencyStore;
+}
+
+const providers: Provider[] = [
+  { provide: MODULE_INSTANCE, useFactory: () => ({}) },
+  { provide: CLOCK, useValue: systemClock },
+  {
+    provide: BOOT,
+    inject: [WRITTEN_OPTIONS, ModulesContainer, { token: DataSource, optional: true }],
+    useFactory: (written: IdempotencyModuleOptions, modules: ModulesContainer, dataSource: DataSource | undefined): Boot => {
+      const faults = new Faults();
+      refuseSecond(modules, faults);
+      const options = resolveModuleOptions(written, faults);
+      const routes = findRoutes(modules, options, faults);
+      const store = storeFor(options, dataSource, faults);
+      faults.throwIfAny();
+      return { options, routes, store: store as IdempotencyStore };
+    },
+  },
+  { provide: RESOLVED_OPTIONS, inject: [BOOT], useFactory: (boot: Boot) => boot.options },
+  { provide: ROUTES, inject: [BOOT], useFactory: (boot: Boot) => boot.routes },
+  { provide: STORE, inject: [BOOT], useFactory: (boot: Boot) => boot.store },
+  {
+    provide: ENGINE,
+    inject: [STORE, CLOCK, IdempotencyEvents],
+    useFactory: (store: IdempotencyStore, clock: Clock, events: IdempotencyEvents) => new Engine(store, clock, events),
+  },
+  IdempotencyEvents,
+  IdempotencyService,
+  IdempotencyLifecycle,
+  { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
+];
+
+/** Two of them would both stand in every request's way. The token is the same in every copy of this library. */
+function refuseSecond(modules: ModulesContainer, faults: Faults): void {
+  const ours = [...modules.values()].filter(({ providers }) => providers.has(WRITTEN_OPTIONS));
+  if (ours.length > 1) {
+    faults.add({
+      option: 'IdempotencyModule',
+      fault: 'is imported more than once',
+      remedy: 'Import it with forRoot() or forRootAsync() in the root module only; it is global.',
+    });
+  }
+}
+
+/**
+ * Import it once, in the root module: `IdempotencyModule.forRoot()` in an application that has a
+ * TypeORM `DataSource`, or with options. It registers one app-wide interceptor, which does nothing
+ * for handlers without `@Idempotent()`.
+ */
+@Module({ providers, exports: [IdempotencyService, IdempotencyEvents] })
+export class IdempotencyModule extends ConfigurableModuleClass {
+  /** `isGlobal` (default `true`): whether `IdempotencyService` and `IdempotencyEvents` can be injected everywhere. */
+  static override forRoot(options: IdempotencyModuleOptions & { readonly isGlobal?: boolean } = {}): DynamicModule {
+    return super.forRoot(options);
+  }
+}

@@ -1,0 +1,82 @@
+/** What happens when the application starts and ends: look at the tables, reap, drain, close. */
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { BeforeApplicationShutdown, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
+import type { Clock } from '../contract/clock.js';
+import { isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyStore } from '../contract/store.js';
+import type { Engine } from '../engine/engine.js';
+import { Reaper } from '../engine/reaper.js';
+import { IdempotencyEvents } from './events.js';
+import type { ResolvedOptions } from './resolve-options.js';
+import type { IdempotentRoutes } from './routes.js';
+import { CLOCK, ENGINE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
+
+@Injectable()
+export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
+  readonly #logger = new Logger('Idempotency');
+  readonly #reaper: Reaper | undefined;
+
+  constructor(
+    @Inject(STORE) private readonly store: IdempotencyStore,
+    @Inject(ENGINE) private readonly engine: Engine,
+    @Inject(ROUTES) private readonly routes: IdempotentRoutes,
+    @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
+    @Inject(IdempotencyEvents) private readonly events: IdempotencyEvents,
+    @Inject(CLOCK) clock: Clock,
+  ) {
+    if (options.reaper) {
+      this.#reaper = new Reaper(store, options.reaper, clock, events, () =>
+        this.#logger.warn('Expired records could not be removed; the next round tries again.'),
+      );
+    }
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    await this.#inspect();
+    this.#warnOfShortRetention();
+    this.#reaper?.start();
+  }
+
+  /** Nobody begins any more, and what runs may finish: connections and the application's own pool are still there. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.engine.drain(this.options.shutdownTimeoutMs);
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.#close();
+  }
+
+  /** A missing table is the start's fault, not the first request's. An unreachable Postgres is not: requests get 503 until it is back. */
+  async #inspect(): Promise<void> {
+    try {
+      const { synchronousCommit } = await this.store.inspect();
+      if (synchronousCommit === 'off') {
+        this.#logger.warn(
+          'synchronous_commit is off in this database: an answer may leave before its record is on disk, and a crash of Postgres may forget it.',
+        );
+      }
+    } catch (error) {
+      if (!isIdempotencyError(error) || error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') {
+        await this.#close();
+        throw error;
+      }
+      this.#logger.warn(
+        'Postgres cannot be reached for idempotency records. Requests that carry a key are refused with 503 until it is back.',
+      );
+    }
+  }
+
+  #warnOfShortRetention(): void {
+    const short = this.routes.all.filter(({ settings }) => settings.forgetsWithinADay).map(({ settings }) => settings.handler);
+    if (short.length === 0) return;
+    this.#logger.warn(
+      `A ttl under 24 hours is short for keys that clients make: a retry after that runs the handler again. Raise ttl at ${short.join(', ')}.`,
+    );
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#reaper?.stop(), this.engine.close()]);
+    await this.store.close();
+    this.events.close();
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * The metadata that is ours, and the names under which Nest keeps what we must read of its own.
+ * Symbols are shared by all copies of this library in a process.
+ */
+import type { IdempotentOptions } from './options.js';
+
+export const IDEMPOTENT = Symbol.for('nestjs-idempotency-pg.idempotent');
+export const SKIPPED = Symbol.for('nestjs-idempotency-pg.skip');
+
+/** What `@Idempotent()` leaves on a method. */
+export interface IdempotentMetadata {
+  /** Tells this method's wrapper from every other one's; survives decorators that copy metadata. */
+  readonly token: object;
+  readonly classOptions: IdempotentOptions | undefined;
+  readonly handlerOptions: IdempotentOptions | undefined;
+  /** Decorated by name, rather than only as a member of a decorated class. */
+  readonly explicit: boolean;
+  /** Interceptors of the method run before us and may parse the parts of a multipart body. */
+  readonly behindInterceptors: boolean;
+}
+
+/**
+ * Nest's own metadata keys, as @nestjs/common and @nestjs/microservices write them. Spelled out
+ * because the latter need not be installed and the constants are no public exports; they have been
+ * the same since Nest 6.
+ */
+export const NEST = {
+  method: 'method',
+  sse: '__sse__',
+  interceptors: '__interceptors__',
+  version: '__version__',
+  messagePattern: 'microservices:pattern',
+} as const;
+
+export function idempotentMetadata(method: unknown): IdempotentMetadata | undefined {
+  return typeof method === 'function' ? (Reflect.getMetadata(IDEMPOTENT, method) as IdempotentMetadata | undefined) : undefined;
+}

@@ -1,0 +1,130 @@
+/**
+ * The options as users write them. What they are checked for is in option-checks.ts, and what the
+ * module works with afterwards in resolve-options.ts.
+ */
+import type { IncomingHttpHeaders } from 'node:http';
+import type { ExecutionContext } from '@nestjs/common';
+import type { Pool } from 'pg';
+import type { DataSource } from 'typeorm';
+import type { KeyFormat } from '../engine/key.js';
+import type { StoreIf } from '../engine/outcome-policy.js';
+
+/** Milliseconds, or a whole number with its unit: `'500ms'`, `'45s'`, `'1m'`, `'48h'`, `'7d'`. */
+export type Duration = number | string;
+
+/** What an Express and a Fastify request have in common. Functions may ask for more; see `FromRequest`. */
+export interface IdempotencyRequest {
+  readonly method?: string;
+  readonly url?: string;
+  readonly headers?: IncomingHttpHeaders;
+  readonly params?: unknown;
+  readonly query?: unknown;
+  readonly body?: unknown;
+  readonly user?: unknown;
+}
+
+/**
+ * A function of the request. It is declared like a method, whose parameters TypeScript compares in
+ * both directions: `(request: Request) => …` with Express' type, `(request: FastifyRequest) => …` and
+ * `(request: { user: Account }) => …` all fit without a cast. Which of them the platform hands over
+ * is the application's knowledge, not this library's.
+ */
+export type FromRequest<Rest extends readonly unknown[], Result> = {
+  call(request: IdempotencyRequest, ...rest: Rest): Result;
+}['call'];
+
+export type ScopeFunction = FromRequest<[], string | undefined | Promise<string | undefined>>;
+export type FingerprintFunction = FromRequest<[context: ExecutionContext], unknown>;
+
+/** Where the key is found. All but `header` are natural keys: they say by themselves what they refer to. */
+export type KeyFrom =
+  | { readonly header: string | readonly string[] }
+  /** A route parameter: `{ param: 'id' }`. */
+  | { readonly param: string }
+  /** A dotted path in the parsed body: `{ body: 'event.id' }`. */
+  | { readonly body: string }
+  | ((context: ExecutionContext) => string | undefined);
+
+/** For one handler, or a controller's: `@Idempotent({ … })`. What is left out is as the module has it. */
+export interface IdempotentOptions {
+  /** Whether a request without a key is refused with 400. Default: `false`, it runs unprotected. */
+  readonly required?: boolean;
+  /**
+   * Whose key it is. A function that yields `undefined` or `''` is a bug, and the request is refused.
+   * `false`: all callers share one space on purpose. Default: `id`, `sub` or `userId` of `request.user`.
+   */
+  readonly scope?: ScopeFunction | false;
+  /** Names the space of keys for good, so that handlers share it or a route can be renamed. Default: one space for header keys, one per handler for natural keys. */
+  readonly operation?: string;
+  /** Where the key is found. Default: the module's `header`. */
+  readonly keyFrom?: KeyFrom;
+  /** `'any'` (printable ASCII), `'uuid'`, a RegExp as you write it, or a predicate; 1 to 255 characters in any case. Default: `'any'`. */
+  readonly keyFormat?: KeyFormat;
+  /**
+   * What a retry must repeat beside method and path; with a natural key, what it must repeat at all.
+   * Return plain data, or a promise of it. Default: the whole request, and nothing for a natural key.
+   */
+  readonly fingerprint?: FingerprintFunction;
+  /** How long a stored answer is replayed, from completion. Default: `'24h'`. Raise it for clients that retry for longer. */
+  readonly ttl?: Duration;
+  /**
+   * The lease of a running execution, renewed every third of it. Default: `'60s'`. After a crash a key
+   * waits this long; a process that stalls for longer loses its key while it may still be running.
+   */
+  readonly lockTtl?: Duration;
+  /** The wait told with 409 while the first request is running; in whole seconds on the wire. Default: `'1s'`. */
+  readonly retryAfter?: Duration;
+  /** After a crash: `'rerun'` lets the next request run the handler again, `'reject'` refuses until somebody has looked. Default: `'rerun'`. */
+  readonly onLostExecution?: 'rerun' | 'reject';
+  /** Whether the claim's commit waits for the disk. Default: `true`. With `false` a crash of Postgres itself may forget a claim. */
+  readonly durableClaim?: boolean;
+  /**
+   * Which outcomes of a handler that began are kept; others free the key. `'all'`, or a function of the
+   * status and, where the handler threw, the error. Default: below 500, but not 401, 403, 408, 425 and 429.
+   */
+  readonly storeIf?: StoreIf;
+  /** A larger answer passes through and can't be replayed. Bytes. Default: 1 MiB. It is held in memory and in one row. */
+  readonly maxBodyBytes?: number;
+  /** Longest wait for Postgres at the claim, and again at completion. Default: `'5s'`. */
+  readonly storeTimeout?: Duration;
+  /** Without Postgres: `'reject'` with 503, or `'bypass'` and run unprotected. Default: `'reject'`. */
+  readonly onStoreFailure?: 'reject' | 'bypass';
+}
+
+/** For the module: `IdempotencyModule.forRoot({ … })`. The options of `@Idempotent()` are defaults for all routes here. */
+export interface IdempotencyModuleOptions extends IdempotentOptions {
+  /** Where the records are: its connection settings are used for a pool of the module's own. Default: the application's `DataSource`. */
+  readonly dataSource?: DataSource;
+  /** The same for an application without TypeORM. */
+  readonly pool?: Pool;
+  /** Connections of the module's own pool. Default: 4. Each statement holds one for about a millisecond. */
+  readonly poolSize?: number;
+  /** The schema of the tables. Default: `'public'`. */
+  readonly schema?: string;
+  /** `false` behind a transaction pooler that can't keep them. Default: `true`. */
+  readonly preparedStatements?: boolean;
+  /** The header with the key, or all accepted names of it. Default: `'Idempotency-Key'`. */
+  readonly header?: string | readonly string[];
+  /** Makes fingerprints an HMAC, so that small bodies can't be guessed from the table. At least 32 bytes, from your secret store. Default: none, plain SHA-256. */
+  readonly fingerprintSecret?: string | Uint8Array;
+  /** Response headers kept beside those that always are. Default: `[]`. */
+  readonly replayHeaders?: readonly string[];
+  /** Longest wait for running executions at shutdown. Default: `'30s'`. Keep it below the orchestrator's grace period. */
+  readonly shutdownTimeout?: Duration;
+  /** The body of the module's own refusals: `'problem'` (RFC 9457) or `'nest'`. Default: `'problem'`. */
+  readonly errorFormat?: 'problem' | 'nest';
+  /** Removes expired records: how often, and how many at a time. `false`: somebody else does. Default: `{ every: '1m', batch: 1000 }`. */
+  readonly reaper?: false | ReaperOptions;
+}
+
+export interface ReaperOptions {
+  /** Default: `'1m'`. */
+  readonly every?: Duration;
+  /** Rows per statement. Default: 1000. Smaller bites hold their row locks for less time. */
+  readonly batch?: number;
+}
+
+/** For `IdempotencyModule.forRootAsync({ useClass })` and `useExisting`. */
+export interface IdempotencyOptionsFactory {
+  createIdempotencyOptions(): IdempotencyModuleOptions | Promise<IdempotencyModuleOptions>;
+}

@@ -1,0 +1,178 @@
+/**
+ * Turns options as written into what the module works with: checked, merged, defaults filled in,
+ * frozen. It runs once at boot; past it nobody asks what was left out.
+ */
+import { createSecretKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import type { ExecutionContext } from '@nestjs/common';
+import type { Pool } from 'pg';
+import type { DataSource } from 'typeorm';
+import { ALWAYS_KEPT_HEADERS } from '../contract/recorded-response.js';
+import type { ExecutionSettings } from '../contract/settings.js';
+import type { KeyFormat } from '../engine/key.js';
+import { outcomePolicy } from '../engine/outcome-policy.js';
+import { acceptedModuleOptions, acceptedRouteOptions, given, routeDefaultsIn } from './accepted-options.js';
+import { parseDuration } from './duration.js';
+import { shown } from './faults.js';
+import type { Faults } from './faults.js';
+import type { Duration, FingerprintFunction, IdempotencyModuleOptions, IdempotentOptions, KeyFrom, ScopeFunction } from './options.js';
+
+/** Stripe keeps keys for a day, and clients have learnt to rely on that. */
+const LEAST_TTL_FOR_CLIENTS_MS = 86_400_000;
+
+const MODULE_DEFAULTS = {
+  poolSize: 4, // a statement takes about a millisecond: enough for thousands of requests a second, and not felt beside the application's own
+  schema: 'public',
+  preparedStatements: true,
+  header: 'Idempotency-Key',
+  replayHeaders: [],
+  shutdownTimeout: '30s', // what Kubernetes grants before it kills
+  errorFormat: 'problem',
+  reaper: {},
+} as const satisfies IdempotencyModuleOptions;
+
+const REAPER_DEFAULTS = { every: '1m', batch: 1000 } as const;
+
+const ROUTE_DEFAULTS = {
+  required: false,
+  keyFormat: 'any',
+  ttl: '24h',
+  lockTtl: '60s', // outlives a long garbage collection or a failover; a key of a crashed process waits no longer than its client's patience
+  retryAfter: '1s',
+  onLostExecution: 'rerun',
+  durableClaim: true,
+  maxBodyBytes: 1024 * 1024, // far above what an answer to a POST has, and small enough to hold for every request under way
+  storeTimeout: '5s', // longer than a failover of a connection pooler, shorter than what clients and gateways wait
+  onStoreFailure: 'reject',
+} as const satisfies IdempotentOptions;
+
+export interface ResolvedOptions {
+  /** One of the two at most. With neither, the application's own `DataSource` is meant. */
+  readonly dataSource: DataSource | undefined;
+  readonly pool: Pool | undefined;
+  readonly poolSize: number;
+  readonly schema: string;
+  readonly preparedStatements: boolean;
+  /** In a form that no log can print. */
+  readonly fingerprintSecret: KeyObject | undefined;
+  /** Lower-case names of all header fields that are kept. */
+  readonly keptHeaders: ReadonlySet<string>;
+  readonly shutdownTimeoutMs: number;
+  readonly errorFormat: 'problem' | 'nest';
+  readonly reaper: false | { readonly everyMs: number; readonly batch: number };
+  /** For what is no single route's: renewing leases, reaping. */
+  readonly storeTimeoutMs: number;
+  /** What routes are resolved from, checked but not yet merged. */
+  readonly routes: { readonly header: string | readonly string[]; readonly defaults: IdempotentOptions };
+}
+
+/** Where a route's keys are found. `label` names it in a sentence for the client: “in the Idempotency-Key header”. */
+export type KeySource =
+  /** `names` in lower case. */
+  | { readonly kind: 'header'; readonly label: string; readonly names: readonly string[] }
+  | { readonly kind: 'param'; readonly label: string; readonly name: string }
+  | { readonly kind: 'body'; readonly label: string; readonly path: string }
+  | { readonly kind: 'function'; readonly label: string; readonly read: (context: ExecutionContext) => unknown };
+
+export interface ResolvedRoute extends ExecutionSettings {
+  /** `Controller.method`. */
+  readonly handler: string;
+  readonly required: boolean;
+  /** `shared` is one space for all callers on purpose, `default` the rule for `request.user`. */
+  readonly scope: ScopeFunction | 'shared' | 'default';
+  /** `''` for keys that clients send. `undefined`: natural keys whose space is the handler's method and route pattern. */
+  readonly operation: string | undefined;
+  readonly keyFrom: KeySource;
+  readonly keyFormat: KeyFormat;
+  readonly fingerprint: FingerprintFunction | undefined;
+  /** Clients may retry for a day, and this route forgets sooner: worth a warning. */
+  readonly forgetsWithinADay: boolean;
+}
+
+export function resolveModuleOptions(written: IdempotencyModuleOptions, faults: Faults): ResolvedOptions {
+  const accepted = acceptedModuleOptions(written, faults);
+  const options = { ...MODULE_DEFAULTS, ...accepted };
+  if (options.dataSource !== undefined && options.pool !== undefined) {
+    faults.add({ option: 'pool', fault: 'is given beside dataSource', remedy: 'Give the one that the application uses.' });
+  }
+  const reaper = options.reaper && { ...REAPER_DEFAULTS, ...given(options.reaper) };
+  return Object.freeze({
+    dataSource: options.dataSource,
+    pool: options.pool,
+    poolSize: options.poolSize,
+    schema: options.schema,
+    preparedStatements: options.preparedStatements,
+    fingerprintSecret: secretKey(options.fingerprintSecret),
+    keptHeaders: new Set<string>([...ALWAYS_KEPT_HEADERS, ...options.replayHeaders.map((name) => name.toLowerCase())]),
+    shutdownTimeoutMs: msOf(options.shutdownTimeout),
+    errorFormat: options.errorFormat,
+    reaper: reaper && Object.freeze({ everyMs: msOf(reaper.every), batch: reaper.batch }),
+    storeTimeoutMs: msOf(accepted.storeTimeout ?? ROUTE_DEFAULTS.storeTimeout),
+    routes: Object.freeze({ header: options.header, defaults: Object.freeze(routeDefaultsIn(accepted)) }),
+  });
+}
+
+/** One route as it was decorated. */
+export interface WrittenRoute {
+  readonly controller: string;
+  readonly method: string;
+  readonly classOptions: IdempotentOptions | undefined;
+  readonly handlerOptions: IdempotentOptions | undefined;
+  /** Told when the route's `storeIf` function fails; the default rule has decided in its place. */
+  readonly onStoreIfFailure: (error: unknown) => void;
+}
+
+export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, faults: Faults): ResolvedRoute {
+  const handler = `${route.controller}.${route.method}`;
+  const options = {
+    ...ROUTE_DEFAULTS,
+    ...module.routes.defaults,
+    ...acceptedRouteOptions(route.classOptions, route.controller, faults),
+    ...acceptedRouteOptions(route.handlerOptions, handler, faults),
+  };
+  const keyFrom = keySource(options.keyFrom ?? { header: module.routes.header });
+  const retentionMs = msOf(options.ttl);
+  return Object.freeze({
+    handler,
+    required: options.required,
+    scope: options.scope === false ? 'shared' : (options.scope ?? 'default'),
+    operation: options.operation ?? (keyFrom.kind === 'header' ? '' : undefined),
+    keyFrom,
+    keyFormat: options.keyFormat,
+    fingerprint: options.fingerprint,
+    forgetsWithinADay: keyFrom.kind === 'header' && retentionMs < LEAST_TTL_FOR_CLIENTS_MS,
+    retentionMs,
+    leaseMs: msOf(options.lockTtl),
+    retryAfterMs: msOf(options.retryAfter),
+    onLostExecution: options.onLostExecution,
+    durableClaim: options.durableClaim,
+    storeTimeoutMs: msOf(options.storeTimeout),
+    onStoreFailure: options.onStoreFailure,
+    maxBodyBytes: options.maxBodyBytes,
+    keeps: outcomePolicy(options.storeIf, route.onStoreIfFailure),
+  });
+}
+
+function keySource(from: KeyFrom): KeySource {
+  if (typeof from === 'function') return Object.freeze({ kind: 'function', label: 'the request', read: from });
+  if ('param' in from) return Object.freeze({ kind: 'param', label: `the route parameter "${from.param}"`, name: from.param });
+  if ('body' in from) return Object.freeze({ kind: 'body', label: `the body at "${from.body}"`, path: from.body });
+  const names = typeof from.header === 'string' ? [from.header] : from.header;
+  return Object.freeze({
+    kind: 'header',
+    label: `the ${names[0]} header`,
+    names: Object.freeze([...new Set(names.map((name) => name.toLowerCase()))]),
+  });
+}
+
+function secretKey(secret: string | Uint8Array | undefined): KeyObject | undefined {
+  if (secret === undefined) return undefined;
+  return createSecretKey(typeof secret === 'string' ? Buffer.from(secret, 'utf8') : secret);
+}
+
+/** Only for durations that have passed their check. */
+function msOf(duration: Duration): number {
+  const ms = parseDuration(duration);
+  if (ms === undefined) throw new TypeError(`${shown(duration)} is no duration.`);
+  return ms;
+}

@@ -1,0 +1,151 @@
+/**
+ * Which handlers are idempotent, and by which rules: found once at boot, looked up for each request.
+ * Whatever can be wrong with a decoration is found here as well.
+ */
+import { Logger, RequestMethod } from '@nestjs/common';
+import type { ExecutionContext } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
+import type { Faults } from './faults.js';
+import { IDEMPOTENT, NEST, idempotentMetadata } from './metadata.js';
+import type { IdempotentMetadata } from './metadata.js';
+import { methodsOf } from './methods.js';
+import { resolveRoute } from './resolve-options.js';
+import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
+
+export interface IdempotentRoute {
+  /** The decorator's token on the method. */
+  readonly token: object;
+  readonly settings: ResolvedRoute;
+  readonly behindInterceptors: boolean;
+  /** The API version that Nest's versioning gave the handler, if one did: a natural key's space is one version's. */
+  readonly version: string | undefined;
+  /** Whether requests of that method (upper case) are protected. */
+  covers(method: string): boolean;
+}
+
+type Class = abstract new (...args: never[]) => unknown;
+type Method = (...args: never[]) => unknown;
+
+/** Safe by RFC 9110, section 9.2.1 (or, for TRACE, no handler's business): there is nothing to protect. */
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+const REFUSED_METHODS: ReadonlySet<unknown> = new Set([RequestMethod.GET, RequestMethod.HEAD, RequestMethod.OPTIONS]);
+
+export class IdempotentRoutes {
+  readonly #byHandler = new Map<Method, Map<Class, IdempotentRoute>>();
+
+  /** The route of the handler that is about to be called, if it is idempotent. */
+  of(context: ExecutionContext): IdempotentRoute | undefined {
+    return this.#byHandler.get(context.getHandler() as Method)?.get(context.getClass());
+  }
+
+  /** @internal */
+  add(controller: Class, method: Method, route: IdempotentRoute): void {
+    const byClass = this.#byHandler.get(method) ?? new Map<Class, IdempotentRoute>();
+    this.#byHandler.set(method, byClass.set(controller, route));
+  }
+
+  get all(): readonly IdempotentRoute[] {
+    return [...this.#byHandler.values()].flatMap((byClass) => [...byClass.values()]);
+  }
+}
+
+/** Finds all decorated handlers of an application. Faults are collected, not thrown. */
+export function findRoutes(modules: ModulesContainer, options: ResolvedOptions, faults: Faults): IdempotentRoutes {
+  const routes = new IdempotentRoutes();
+  for (const module of modules.values()) {
+    for (const { metatype } of module.controllers.values()) if (isClass(metatype)) addController(routes, metatype, options, faults);
+    for (const { metatype } of module.providers.values()) if (isClass(metatype)) refuseProvider(metatype, faults);
+  }
+  return routes;
+}
+
+function addController(routes: IdempotentRoutes, controller: Class, options: ResolvedOptions, faults: Faults): void {
+  let decorated = 0;
+  for (const [name, method] of handlersOf(controller)) {
+    const metadata = idempotentMetadata(method);
+    if (metadata === undefined) continue;
+    decorated += 1;
+    const where = `${controller.name}.${name}`;
+    if (refuseHandler(method, where, faults)) continue;
+    routes.add(controller, method, routeOf(controller, name, method, options, faults, metadata));
+  }
+  const hasMessages = handlersOf(controller).some(([, method]) => Reflect.hasMetadata(NEST.messagePattern, method));
+  if (decorated === 0 && hasMessages && Reflect.hasOwnMetadata(IDEMPOTENT, controller)) faults.add(notHttp(controller.name));
+}
+
+function routeOf(
+  controller: Class,
+  name: string,
+  method: Method,
+  options: ResolvedOptions,
+  faults: Faults,
+  metadata: IdempotentMetadata,
+): IdempotentRoute {
+  const { token, behindInterceptors, classOptions, handlerOptions } = metadata;
+  const requestMethod = Reflect.getMetadata(NEST.method, method) as RequestMethod;
+  const version: unknown = Reflect.getMetadata(NEST.version, method) ?? Reflect.getMetadata(NEST.version, controller);
+  const written = {
+    controller: controller.name,
+    method: name,
+    classOptions,
+    handlerOptions,
+    onStoreIfFailure: reporterFor(`${controller.name}.${name}`),
+  };
+  return {
+    token,
+    behindInterceptors,
+    version: version === undefined ? undefined : String(version),
+    settings: resolveRoute(options, written, faults),
+    covers: requestMethod === RequestMethod.ALL ? (sent) => !SAFE_METHODS.has(sent) : () => true,
+  };
+}
+
+function reporterFor(where: string): (error: unknown) => void {
+  const logger = new Logger('Idempotency');
+  return (error) =>
+    logger.error(
+      `${where}: storeIf failed (${error instanceof Error ? error.name : typeof error}), so the default rule decided. Let it return true or false.`,
+    );
+}
+
+function refuseHandler(method: Method, where: string, faults: Faults): boolean {
+  if (!Reflect.hasMetadata(NEST.method, method)) {
+    faults.add(notHttp(where));
+    return true;
+  }
+  const streamsEvents = Reflect.hasMetadata(NEST.sse, method);
+  if (!streamsEvents && !REFUSED_METHODS.has(Reflect.getMetadata(NEST.method, method))) return false;
+  faults.add({
+    option: '@Idempotent()',
+    where,
+    fault: streamsEvents
+      ? 'stands on an @Sse() handler, whose answer has no end to keep'
+      : 'stands on a GET, HEAD or OPTIONS handler, which is safe to retry as it is',
+    remedy: 'Take it off.',
+  });
+  return true;
+}
+
+/** Resolvers, gateways and services: nothing there is an HTTP route. */
+function refuseProvider(provider: Class, faults: Faults): void {
+  if (Reflect.hasOwnMetadata(IDEMPOTENT, provider)) faults.add(notHttp(provider.name));
+  for (const [name, method] of handlersOf(provider))
+    if (idempotentMetadata(method) !== undefined) faults.add(notHttp(`${provider.name}.${name}`));
+}
+
+function notHttp(where: string): { option: string; where: string; fault: string; remedy: string } {
+  return {
+    option: '@Idempotent()',
+    where,
+    fault: 'does not stand on an HTTP handler of a controller',
+    remedy: 'Message handlers, GraphQL resolvers and gateways are not supported: take it off there.',
+  };
+}
+
+function isClass(metatype: unknown): metatype is Class {
+  return typeof metatype === 'function' && typeof metatype.prototype === 'object' && metatype.prototype !== null;
+}
+
+function handlersOf(owner: Class): [name: string, method: Method][] {
+  return [...methodsOf(owner.prototype as object)].map(([name, { value }]) => [String(name), value as Method]);
+}

@@ -1,0 +1,9 @@
+/** Injection tokens. Symbols of the registry, so that they are the same in every copy of this library that a process has loaded. */
+export const WRITTEN_OPTIONS = Symbol.for('nestjs-idempotency-pg.written-options');
+export const RESOLVED_OPTIONS = Symbol.for('nestjs-idempotency-pg.resolved-options');
+export const STORE = Symbol.for('nestjs-idempotency-pg.store');
+export const ENGINE = Symbol.for('nestjs-idempotency-pg.engine');
+export const ROUTES = Symbol.for('nestjs-idempotency-pg.routes');
+export const CLOCK = Symbol.for('nestjs-idempotency-pg.clock');
+/** An object made once for each module instance: frames of two applications are told apart by it. */
+export const MODULE_INSTANCE = Symbol.for('nestjs-idempotency-pg.module-instance');

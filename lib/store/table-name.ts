@@ -1,0 +1,22 @@
+/** The only place where an identifier is put into SQL. */
+
+/** Postgres cuts identifiers at 63 bytes (NAMEDATALEN - 1), which would make two names one. */
+const MAX_IDENTIFIER_BYTES = 63;
+
+/** Quotes an identifier, so that a schema may be called anything that Postgres allows. */
+export function quoteIdentifier(name: string): string {
+  if (name === '' || name.includes('\0') || Buffer.byteLength(name) > MAX_IDENTIFIER_BYTES) {
+    throw new TypeError('A schema name has 1 to 63 bytes and no NUL character.');
+  }
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+export interface Tables {
+  readonly records: string;
+}
+
+/** Table names in `schema`; without one, unqualified, so that `search_path` decides. */
+export function tablesIn(schema: string | undefined): Tables {
+  const prefix = schema === undefined ? '' : `${quoteIdentifier(schema)}.`;
+  return { records: `${prefix}idempotency_records` };
+}
