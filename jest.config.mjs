@@ -1,8 +1,11 @@
+process.env['NEST_MAJOR'] ??= '12';
+
 /** @type {import('jest').Config} */
 export default {
   testEnvironment: 'node',
   roots: ['<rootDir>/test', '<rootDir>/lib', '<rootDir>/migrations'],
-  testMatch: ['<rootDir>/test/**/*.spec.ts'],
+  testMatch: ['<rootDir>/test/{unit,postgres,e2e}/**/*.spec.ts'],
+  modulePathIgnorePatterns: ['<rootDir>/test/nest11/node_modules'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
   transform: {
@@ -22,4 +25,6 @@ export default {
   },
   globalSetup: '<rootDir>/test/support/global-setup.mjs',
   globalTeardown: '<rootDir>/test/support/global-teardown.mjs',
+  collectCoverageFrom: ['lib/**/*.ts'],
+  coverageProvider: 'v8',
 };

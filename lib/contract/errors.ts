@@ -91,7 +91,10 @@ export class StoreUnavailable extends IdempotencyError {
   readonly status = 503;
   readonly title = 'Idempotency records are unavailable';
   constructor(options?: { readonly cause?: unknown; readonly retryAfterMs?: number }) {
-    super('Idempotency records cannot be reached right now, so nothing was done. Try again with the same key.', { retryAfterMs: 1000, ...options });
+    super('Idempotency records cannot be reached right now, so nothing was done. Try again with the same key.', {
+      retryAfterMs: 1000,
+      ...options,
+    });
   }
 }
 
@@ -118,7 +121,9 @@ export class OutcomeUnknown extends IdempotencyError {
   readonly status = 409;
   readonly title = 'Outcome of the first request is unknown';
   constructor() {
-    super('The first request with this idempotency key was interrupted, and nobody knows how far it came. It must be looked into before it is tried again.');
+    super(
+      'The first request with this idempotency key was interrupted, and nobody knows how far it came. It must be looked into before it is tried again.',
+    );
   }
 }
 

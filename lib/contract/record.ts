@@ -43,17 +43,27 @@ export interface Claim extends Ownership {
 
 /** A record that stood in the way of a claim. */
 export type FoundRecord =
-  | { readonly state: 'running'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number; readonly leaseLeftMs: number }
+  | {
+      readonly state: 'running';
+      readonly fingerprint: Buffer;
+      readonly owner: string;
+      readonly attempt: number;
+      readonly leaseLeftMs: number;
+    }
   | { readonly state: 'lost'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
   | { readonly state: 'open'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
-  | { readonly state: 'completed'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number; readonly answer: RecordedResponse }
+  | {
+      readonly state: 'completed';
+      readonly fingerprint: Buffer;
+      readonly owner: string;
+      readonly attempt: number;
+      readonly answer: RecordedResponse;
+    }
   | { readonly state: 'sealed'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number };
 
 export type RecordState = FoundRecord['state'];
 
-export type ClaimResult =
-  | { readonly kind: 'claimed'; readonly attempt: number }
-  | { readonly kind: 'found'; readonly record: FoundRecord };
+export type ClaimResult = { readonly kind: 'claimed'; readonly attempt: number } | { readonly kind: 'found'; readonly record: FoundRecord };
 
 /** What became of an owner's last write. */
 export type Settled =

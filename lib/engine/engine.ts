@@ -135,7 +135,7 @@ export class Engine {
   /** From now on nobody begins. Resolves once all executions are settled, or after `withinMs`. */
   async drain(withinMs: number): Promise<void> {
     this.#draining = true;
-    if (this.#live.size > 0) await this.#idle(withinMs);
+    if (!this.#idle) await this.#untilIdle(withinMs);
     await new Promise(setImmediate); // what has just been settled is then on its way to its client
   }
 
@@ -145,7 +145,7 @@ export class Engine {
     await Promise.all([this.#leases.stop(), this.#persistence.stop()]);
   }
 
-  #idle(withinMs: number): Promise<void> {
+  #untilIdle(withinMs: number): Promise<void> {
     return new Promise((resolve) => {
       const cancel = this.clock.after(withinMs, resolve);
       this.#whenIdle = () => {
