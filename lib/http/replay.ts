@@ -1,0 +1,90 @@
+/**
+ * Sends a whole answer on a raw response: a recorded one again, or one in place of what the
+ * application wrote. What stood on the response before the handler stays; what describes another
+ * answer's content goes.
+ */
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { RecordedResponse } from '../contract/recorded-response.js';
+import type { ResponseDoor } from './request-facts.js';
+
+/**
+ * Fields that belong to one answer's content or state. A framework sets some of them for the
+ * current request (`@Header()`, content negotiation) before it is known that another answer leaves.
+ */
+const OF_ONE_ANSWER: ReadonlySet<string> = new Set([
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'content-language',
+  'content-location',
+  'content-disposition',
+  'content-range',
+  'transfer-encoding',
+  'trailer',
+  'etag',
+  'last-modified',
+  'location',
+]);
+
+/** Sets status and headers, replacing all that the response has by `standing` and then `answer`. */
+export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHeaders, answer: RecordedResponse): void {
+  const { sendDate } = response;
+  for (const name of response.getHeaderNames()) response.removeHeader(name);
+  response.sendDate = sendDate; // removing a Date that was set means “none” to Node
+  for (const [name, value] of Object.entries(standing)) {
+    if (value !== undefined && !OF_ONE_ANSWER.has(name.toLowerCase())) response.setHeader(name, value);
+  }
+  for (const [name, value] of answer.headers) response.setHeader(name, value);
+  // Said outright: where one has been removed before, Node would send the body in chunks instead.
+  if (answer.status !== 204 && answer.status !== 304) response.setHeader('content-length', answer.body.length);
+  response.statusCode = answer.status;
+  response.statusMessage = ''; // Node then takes the usual words for the status
+}
+
+/**
+ * Sends the recorded answer, and lets whatever the framework still writes for this request run
+ * into the void. `end` is the response's own as it is patched by then: a compressing middleware
+ * codes the replay for the client that asks now.
+ */
+export function replayResponse(door: ResponseDoor, answer: RecordedResponse, extra: Readonly<Record<string, string>>): void {
+  const { raw } = door;
+  if (raw.headersSent) return; // a time-out outside of us has answered already
+  setAnswerHead(raw, { ...raw.getHeaders(), ...door.pendingHeaders() }, answer);
+  for (const [name, value] of Object.entries(extra)) raw.setHeader(name, value);
+  if (answer.body.length > 0) raw.end(answer.body);
+  else raw.end();
+  sinkLateWrites(raw);
+}
+
+/**
+ * Assigned, not restored: the response is over, and whoever writes to it now does not know. Fastify
+ * reads `writableEnded` to warn about a second answer; it is told that the first is still to come,
+ * and its answer ends in the sink.
+ */
+function sinkLateWrites(raw: ServerResponse): void {
+  const self = (): ServerResponse => raw;
+  const nothing = (): void => undefined;
+  Object.assign(raw, {
+    setHeader: self,
+    setHeaders: self,
+    appendHeader: self,
+    removeHeader: nothing,
+    flushHeaders: nothing,
+    addTrailers: nothing,
+    writeHead: self,
+    write(...args: unknown[]): boolean {
+      callBack(args);
+      return true;
+    },
+    end(...args: unknown[]): ServerResponse {
+      callBack(args);
+      return raw;
+    },
+  });
+  Object.defineProperty(raw, 'writableEnded', { configurable: true, value: false });
+}
+
+function callBack(args: readonly unknown[]): void {
+  const callback = args.find((arg) => typeof arg === 'function');
+  if (callback !== undefined) process.nextTick(callback);
+}

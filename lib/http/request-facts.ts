@@ -1,0 +1,247 @@
+/**
+ * The only file that knows Express and Fastify apart. Beyond this door there are only facts.
+ */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+
+/** One uploaded part with content, as the platform's file interceptors leave it on the request. */
+export interface FilePart {
+  readonly field: string;
+  readonly fileName: string;
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Where the content is: in memory, in a file of this path, or out of our reach (an engine that stores it elsewhere). */
+  readonly content: Buffer | { readonly path: string } | undefined;
+}
+
+export interface RequestFacts {
+  /** Upper case. */
+  readonly method: string;
+  /** As the client sent it, without the query. */
+  readonly path: string;
+  /** The query as it was sent, without the question mark; `''` without one. */
+  readonly query: string;
+  /** The route's pattern with global prefix and URI version, such as `/api/v1/orders/:id`. */
+  readonly routePattern: string;
+  readonly params: Readonly<Record<string, unknown>>;
+  /** All fields of that name, unjoined (Node joins repeated ones elsewhere). `name` in lower case. */
+  header(name: string): readonly string[];
+  /** The Content-Type field as sent. */
+  readonly contentType: string | undefined;
+  /** Whether the message has content at all (RFC 9112, section 6: Content-Length or Transfer-Encoding). */
+  readonly hasContent: boolean;
+  /** What a body parser or file interceptor has made of it; `undefined` if none has. */
+  readonly body: unknown;
+  /** The exact bytes, in applications created with `rawBody: true`. */
+  readonly rawBody: Buffer | undefined;
+  /** `undefined` until a file interceptor has run, or if that was one for a single file and there was none. */
+  readonly files: readonly FilePart[] | undefined;
+  /** `request.user`, as the application's guards left it. */
+  readonly user: unknown;
+}
+
+export interface ResponseDoor {
+  readonly raw: ServerResponse;
+  /** Headers that the framework will write but Node does not know yet. */
+  pendingHeaders(): OutgoingHttpHeaders;
+  /** Sets a header for the answer the framework will write. */
+  setHeader(name: string, value: string): void;
+}
+
+export interface Exchange {
+  readonly request: RequestFacts;
+  readonly response: ResponseDoor;
+}
+
+export function readExchange(request: unknown, response: unknown): Exchange {
+  return isFastify(request)
+    ? { request: new FastifyFacts(request), response: fastifyDoor(response as FastifyReply) }
+    : { request: new ExpressFacts(request as ExpressRequest), response: expressDoor(response as ServerResponse) };
+}
+
+/** What both leave on the request object, each through its own body parsers, guards and file interceptors. */
+interface FrameworkRequest {
+  readonly originalUrl?: string;
+  readonly params?: unknown;
+  readonly body?: unknown;
+  readonly rawBody?: unknown;
+  readonly file?: unknown;
+  readonly files?: unknown;
+  readonly user?: unknown;
+}
+
+type RawRequest = IncomingMessage & Pick<FrameworkRequest, 'rawBody' | 'user'>;
+
+interface ExpressRequest extends IncomingMessage, FrameworkRequest {
+  readonly baseUrl?: string;
+  readonly route?: { readonly path: unknown };
+}
+
+interface FastifyRequest extends FrameworkRequest {
+  readonly raw: RawRequest;
+  readonly routeOptions: { readonly url?: string };
+}
+
+interface FastifyReply {
+  readonly raw: ServerResponse;
+  /** Its own and those of the raw response; its own win. */
+  getHeaders(): OutgoingHttpHeaders;
+  header(name: string, value: string): unknown;
+}
+
+function isFastify(request: unknown): request is FastifyRequest {
+  return typeof request === 'object' && request !== null && 'raw' in request && 'routeOptions' in request;
+}
+
+function expressDoor(raw: ServerResponse): ResponseDoor {
+  return {
+    raw,
+    pendingHeaders: () => ({}),
+    setHeader: (name, value) => void raw.setHeader(name, value),
+  };
+}
+
+function fastifyDoor(reply: FastifyReply): ResponseDoor {
+  return {
+    raw: reply.raw,
+    pendingHeaders: () => reply.getHeaders(),
+    setHeader: (name, value) => void reply.header(name, value),
+  };
+}
+
+/** What both leave on the request; read when asked for, since most requests carry no key and are asked for one header only. */
+abstract class Facts<Request extends FrameworkRequest> implements RequestFacts {
+  constructor(
+    protected readonly request: Request,
+    private readonly raw: RawRequest,
+  ) {}
+
+  abstract readonly routePattern: string;
+  abstract readonly body: unknown;
+
+  get method(): string {
+    return (this.raw.method ?? 'GET').toUpperCase();
+  }
+
+  get path(): string {
+    return splitUrl(this.url).path;
+  }
+
+  get query(): string {
+    return splitUrl(this.url).query;
+  }
+
+  get params(): Readonly<Record<string, unknown>> {
+    return isRecord(this.request.params) ? this.request.params : {};
+  }
+
+  /** From `rawHeaders`, as `headersDistinct` does, but without splitting up all the others. */
+  header(name: string): readonly string[] {
+    const { rawHeaders } = this.raw;
+    const values: string[] = [];
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+      const field = rawHeaders[i];
+      const value = rawHeaders[i + 1];
+      if (value !== undefined && field?.length === name.length && field.toLowerCase() === name) values.push(value);
+    }
+    return values;
+  }
+
+  get contentType(): string | undefined {
+    return this.raw.headers['content-type'];
+  }
+
+  get hasContent(): boolean {
+    const { headers } = this.raw;
+    return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+  }
+
+  get rawBody(): Buffer | undefined {
+    const rawBody = this.request.rawBody ?? this.raw.rawBody;
+    if (typeof rawBody === 'string') return Buffer.from(rawBody);
+    return Buffer.isBuffer(rawBody) ? rawBody : undefined;
+  }
+
+  get files(): readonly FilePart[] | undefined {
+    return fileParts(this.request);
+  }
+
+  /** Middleware made for Express leaves it on Fastify's raw request. */
+  get user(): unknown {
+    return this.request.user ?? this.raw.user;
+  }
+
+  private get url(): string {
+    return this.request.originalUrl ?? this.raw.url ?? '/';
+  }
+}
+
+class ExpressFacts extends Facts<ExpressRequest> {
+  constructor(request: ExpressRequest) {
+    super(request, request);
+  }
+
+  get routePattern(): string {
+    return `${this.request.baseUrl ?? ''}${String(this.request.route?.path ?? '')}`;
+  }
+
+  /** Express 4 starts with `{}` where Express 5 has nothing; it counts as a body only if somebody has read the message. */
+  get body(): unknown {
+    const { body } = this.request;
+    const untouched = isRecord(body) && Object.keys(body).length === 0 && !this.request.readableDidRead;
+    return untouched ? undefined : body;
+  }
+}
+
+class FastifyFacts extends Facts<FastifyRequest> {
+  constructor(request: FastifyRequest) {
+    super(request, request.raw);
+  }
+
+  get routePattern(): string {
+    return this.request.routeOptions.url ?? '';
+  }
+
+  /** `null` is a JSON body, and also Fastify's word for none. */
+  get body(): unknown {
+    const { body } = this.request;
+    return body === null && !this.hasContent ? undefined : body;
+  }
+}
+
+/**
+ * Multer's shapes, which Nest's own interceptors for Fastify keep to: one file, a list, or lists by
+ * field. A plugin's method of that name (`@fastify/multipart`) is none of them.
+ */
+function fileParts({ file, files }: FrameworkRequest): readonly FilePart[] | undefined {
+  const uploaded = [file, ...(isRecord(files) ? Object.values(files).flat() : [files].flat())].filter(isUploadedFile);
+  const interceptorRan = uploaded.length > 0 || typeof files === 'object';
+  return interceptorRan ? uploaded.map(toFilePart) : undefined;
+}
+
+interface UploadedFile {
+  readonly fieldname: string;
+  readonly originalname: string;
+  readonly mimetype: string;
+  readonly size?: number;
+  readonly buffer?: unknown;
+  readonly path?: unknown;
+}
+
+function isUploadedFile(value: unknown): value is UploadedFile {
+  return isRecord(value) && typeof value.fieldname === 'string' && typeof value.originalname === 'string';
+}
+
+function toFilePart({ fieldname, originalname, mimetype, size = 0, buffer, path }: UploadedFile): FilePart {
+  const content = Buffer.isBuffer(buffer) ? buffer : typeof path === 'string' ? { path } : undefined;
+  return { field: fieldname, fileName: originalname, mediaType: mimetype, size, content };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function splitUrl(url: string): { path: string; query: string } {
+  const mark = url.indexOf('?');
+  return mark === -1 ? { path: url, query: '' } : { path: url.slice(0, mark), query: url.slice(mark + 1) };
+}
