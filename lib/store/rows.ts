@@ -1,0 +1,117 @@
+/** From rows to the contract's types. What does not look like a record of ours is refused, never guessed at. */
+import { RecordUnreadable } from '../contract/errors.js';
+import type { FoundRecord, Identity, RecordState, RecordSummary, StoreStats } from '../contract/record.js';
+import type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
+
+/** What every look at a row tells. `standing` is null when the state is one that this version does not know. */
+export interface StandingRow {
+  readonly standing: RecordState | null;
+  readonly expired: boolean;
+}
+
+export interface RecordRow extends StandingRow {
+  readonly owner: string;
+  readonly attempt: number;
+  readonly status: number | null;
+  readonly lease_left_ms: number | null;
+  /** These three in base64. */
+  readonly fingerprint: string;
+  readonly headers: string | null;
+  readonly body: string | null;
+}
+
+/** Whether scope, operation and key are those that were asked for; the row was found by their digest. */
+interface Agreement {
+  readonly agrees: boolean;
+}
+
+export interface ClaimRow extends RecordRow, Agreement {
+  readonly claimed: boolean;
+}
+
+export interface SummaryRow extends StandingRow, Agreement {
+  readonly attempt: number;
+  readonly status: number | null;
+  /** Milliseconds since 1970. */
+  readonly created_at: number;
+  readonly completed_at: number | null;
+  readonly locked_until: number | null;
+  readonly expires_at: number | null;
+}
+
+export interface StatsRow extends Omit<StoreStats, 'oldestLost'> {
+  readonly oldest_lost: number | null;
+}
+
+export function assertAgrees(row: Agreement): void {
+  if (!row.agrees) throw new RecordUnreadable();
+}
+
+export function foundRecord(row: RecordRow): FoundRecord {
+  const common = { fingerprint: Buffer.from(row.fingerprint, 'base64'), owner: row.owner, attempt: row.attempt };
+  switch (row.standing) {
+    case 'running':
+      return { state: 'running', ...common, leaseLeftMs: row.lease_left_ms ?? 0 };
+    case 'completed':
+      return { state: 'completed', ...common, answer: recordedResponse(row) };
+    case 'lost':
+    case 'sealed':
+    case 'open':
+      return { state: row.standing, ...common };
+    case null:
+      throw new RecordUnreadable();
+  }
+}
+
+function recordedResponse({ status, headers, body }: RecordRow): RecordedResponse {
+  if (status === null || headers === null || body === null) throw new RecordUnreadable();
+  return { status, headers: readHeaders(Buffer.from(headers, 'base64')), body: Buffer.from(body, 'base64') };
+}
+
+/** JSON in UTF-8: arrays stay arrays, and a later version may put something sealed in its place. */
+export function writeHeaders(headers: RecordedHeaders): Buffer {
+  return Buffer.from(JSON.stringify(headers));
+}
+
+function readHeaders(bytes: Buffer): RecordedHeaders {
+  const headers = parse(bytes);
+  if (!isRecordedHeaders(headers)) throw new RecordUnreadable();
+  return headers;
+}
+
+function parse(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString());
+  } catch {
+    throw new RecordUnreadable(); // without the cause, whose message quotes the header values
+  }
+}
+
+function isRecordedHeaders(value: unknown): value is RecordedHeaders {
+  return (
+    Array.isArray(value) && value.every((field) => Array.isArray(field) && field.length === 2 && isText(field[0]) && isFieldValue(field[1]))
+  );
+}
+
+const isText = (value: unknown): value is string => typeof value === 'string';
+const isFieldValue = (value: unknown): boolean => isText(value) || (Array.isArray(value) && value.every(isText));
+
+export function recordSummary(row: SummaryRow, { scope, operation, key }: Identity): RecordSummary {
+  if (row.standing === null) throw new RecordUnreadable();
+  return {
+    state: row.standing,
+    scope,
+    operation,
+    key,
+    attempt: row.attempt,
+    createdAt: new Date(row.created_at),
+    ...(row.status !== null && { status: row.status }),
+    ...(row.completed_at !== null && { completedAt: new Date(row.completed_at) }),
+    ...(row.locked_until !== null && { lockedUntil: new Date(row.locked_until) }),
+    ...(row.expires_at !== null && { expiresAt: new Date(row.expires_at) }),
+  };
+}
+
+export function storeStats({ oldest_lost, ...counts }: StatsRow): StoreStats {
+  return { ...counts, ...(oldest_lost !== null && { oldestLost: new Date(oldest_lost) }) };
+}

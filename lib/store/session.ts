@@ -1,0 +1,34 @@
+/**
+ * What the store asks of a connection to Postgres: run one statement, in time or not at all. Who
+ * keeps the connections, and what is done about a broken one, is behind this.
+ */
+import type { Clock } from '../contract/clock.js';
+
+export interface Statement {
+  /** The prepared statement's name, and the span's. */
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface Answer<Row> {
+  readonly rows: readonly Row[];
+  /** Rows read, written or deleted. */
+  readonly count: number;
+}
+
+/** The instant, on the process's own clock, at which somebody stops waiting. */
+export interface Deadline {
+  leftMs(): number;
+}
+
+export function deadlineIn(clock: Clock, withinMs: number): Deadline {
+  const at = clock.now() + withinMs;
+  return { leftMs: () => Math.max(0, at - clock.now()) };
+}
+
+export interface Session {
+  /** @throws StoreUnavailable, with Postgres' or the network's own error as its `cause` */
+  run<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Answer<Row>>;
+  /** Gives every connection back. What is still under way fails with `StoreUnavailable`. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,48 @@
+/**
+ * The tables, as TypeORM migrations in the order in which they are run. The same SQL is in `sql/`,
+ * for those who migrate by other means.
+ */
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { createIdempotencyRecords, createSchema, dropIdempotencyRecords } from './1764000000000-create-idempotency-records.js';
+
+export type IdempotencyMigration = new () => MigrationInterface;
+
+/** For `migrations: [...idempotencyMigrations, ...yourOwn]` of a DataSource: the tables in schema `public`. */
+export const idempotencyMigrations: IdempotencyMigration[] = idempotencyMigrationsFor({ schema: 'public' });
+
+/**
+ * The same for any schema. Give the module the same `schema`. A schema other than `public` has its
+ * name in the migrations' names, so that TypeORM tells those of two schemas apart and a change of
+ * schema is a migration still to be run.
+ */
+export function idempotencyMigrationsFor({ schema }: { readonly schema: string }): IdempotencyMigration[] {
+  const place = schema === 'public' ? '' : `_${schema}_`;
+
+  return [
+    class CreateIdempotencyRecords1764000000000 implements MigrationInterface {
+      readonly name = `CreateIdempotencyRecords${place}1764000000000`;
+
+      async up(runner: QueryRunner): Promise<void> {
+        await runner.query(
+          (await schemaIsMissing(runner, schema))
+            ? createSchema(schema) + createIdempotencyRecords(schema)
+            : createIdempotencyRecords(schema),
+        );
+      }
+
+      async down(runner: QueryRunner): Promise<void> {
+        await runner.query(dropIdempotencyRecords(schema)); // the schema stays: other tables may have moved in
+      }
+    },
+  ];
+}
+
+/**
+ * The first thing an application's fresh database lacks is the schema, and TypeORM makes none. We
+ * look first, since `if not exists` asks for the right to create schemas even when nothing is to be
+ * created, and the role that runs migrations may own one schema and nothing else.
+ */
+async function schemaIsMissing(runner: QueryRunner, schema: string): Promise<boolean> {
+  const found: unknown[] = await runner.query('select from pg_namespace where nspname = $1', [schema]);
+  return found.length === 0;
+}

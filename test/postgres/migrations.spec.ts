@@ -1,0 +1,160 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { readFile } from 'node:fs/promises';
+import { Client } from 'pg';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { createIdempotencyRecords, dropIdempotencyRecords } from '../../migrations/1764000000000-create-idempotency-records.js';
+import { idempotencyMigrations, idempotencyMigrationsFor, type IdempotencyMigration } from '../../migrations/index.js';
+import { barrier } from '../support/barrier.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { createPostgresStore } from '../../lib/store/postgres-store.js';
+import { IN_TIME } from './store-fixture.js';
+
+let database: TestDatabase;
+beforeEach(async () => {
+  database = await createTestDatabase();
+});
+afterEach(() => database.drop());
+
+async function withDataSource<T>(migrations: IdempotencyMigration[], work: (dataSource: DataSource) => Promise<T>): Promise<T> {
+  const dataSource = new DataSource({ type: 'postgres', url: database.url, migrations });
+  await dataSource.initialize();
+  try {
+    return await work(dataSource);
+  } finally {
+    await dataSource.destroy();
+  }
+}
+
+/** Columns, defaults, constraints, indexes and storage settings of every table of ours. */
+async function layout(schema = 'public'): Promise<unknown> {
+  const table = `to_regclass(format('%I.idempotency_records', $1::text))`;
+  const columns = `select attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation::text, attcompression, attstorage
+                     from pg_attribute where attrelid = ${table} and attnum > 0 and not attisdropped order by attnum`;
+  const indexes = `select replace(pg_get_indexdef(indexrelid), $1, '') as index from pg_index where indrelid = ${table} order by 1`;
+  const settings = `select reloptions from pg_class where oid = ${table}`;
+  const rows = await Promise.all([columns, indexes, settings].map((query) => database.pool.query<object>(query, [schema])));
+  return rows.map((result) => result.rows);
+}
+
+const nothing = [[], [], []];
+
+async function inspect(schema: string): Promise<void> {
+  const connection = { connectionString: database.url };
+  const store = createPostgresStore({ connection, schema, poolSize: 1, preparedStatements: true, storeTimeoutMs: IN_TIME });
+  try {
+    await store.inspect();
+  } finally {
+    await store.close();
+  }
+}
+
+describe('the migrations', () => {
+  it.each<NonNullable<DataSourceOptions['migrationsTransactionMode']>>(['all', 'each', 'none'])(
+    'go up and down (transaction mode %s)',
+    async (transaction) => {
+      await withDataSource(idempotencyMigrations, async (dataSource) => {
+        expect(await dataSource.runMigrations({ transaction })).toHaveLength(1);
+        await inspect('public');
+        expect(await dataSource.showMigrations()).toBe(false);
+        await dataSource.undoLastMigration({ transaction });
+        expect(await layout()).toEqual(nothing);
+      });
+    },
+  );
+
+  it('change nothing when they are run again, even where TypeORM has forgotten the first time', async () => {
+    await withDataSource(idempotencyMigrations, async (dataSource) => {
+      await dataSource.runMigrations();
+      const before = await layout();
+      await dataSource.query('delete from migrations');
+      await dataSource.runMigrations();
+      expect(await layout()).toEqual(before);
+    });
+  });
+
+  it.each<NonNullable<DataSourceOptions['migrationsTransactionMode']>>(['each', 'none'])(
+    'may be run by four instances at once (transaction mode %s)',
+    async (transaction) => {
+      await withDataSource([], (dataSource) => dataSource.runMigrations()); // TypeORM's own table, which it does not make safely
+      const gate = barrier(4);
+      await Promise.all(
+        Array.from({ length: 4 }, () =>
+          withDataSource(idempotencyMigrationsFor({ schema: 'fresh' }), async (dataSource) => {
+            await gate.arrive();
+            await dataSource.runMigrations({ transaction });
+          }),
+        ),
+      );
+      await expect(inspect('fresh')).resolves.toBeUndefined();
+    },
+  );
+
+  it('make the schema where it is missing, and leave it when they go', async () => {
+    await withDataSource(idempotencyMigrationsFor({ schema: `Pay "ments"` }), async (dataSource) => {
+      await dataSource.runMigrations();
+      await inspect(`Pay "ments"`);
+      await dataSource.undoLastMigration();
+      expect(await layout(`Pay "ments"`)).toEqual(nothing);
+      expect((await database.pool.query(`select from pg_namespace where nspname = 'Pay "ments"'`)).rowCount).toBe(1);
+    });
+  });
+
+  it('need no right to make schemas where there is one', async () => {
+    const role = `role_${process.pid}_${Date.now()}`;
+    await database.pool.query(`create role ${role} login; create schema mine authorization ${role}`);
+    try {
+      const url = Object.assign(new URL(database.url), { username: role }).href;
+      const migrations = idempotencyMigrationsFor({ schema: 'mine' });
+      const dataSource = await new DataSource({ type: 'postgres', url, schema: 'mine', migrations }).initialize();
+      await dataSource.runMigrations();
+      await dataSource.destroy();
+      await expect(inspect('mine')).resolves.toBeUndefined();
+    } finally {
+      await database.pool.query(`drop owned by ${role}; drop role ${role}`);
+    }
+  });
+
+  it('of two schemas are two migrations, and a change of schema is one still to be run', async () => {
+    const both = [...idempotencyMigrations, ...idempotencyMigrationsFor({ schema: 'other' })];
+    const names = await withDataSource(both, async (dataSource) => (await dataSource.runMigrations()).map(({ name }) => name));
+    expect(names).toEqual(['CreateIdempotencyRecords1764000000000', 'CreateIdempotencyRecords_other_1764000000000']);
+    await inspect('public');
+    await inspect('other');
+  });
+
+  it('compress bodies with lz4 where the server has it', async () => {
+    await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
+    const { rows } = await database.pool.query<{ has: boolean; method: string }>(
+      `select enumvals @> '{lz4}' as has, (select attcompression from pg_attribute where attrelid = 'idempotency_records'::regclass and attname = 'body') as method
+         from pg_settings where name = 'default_toast_compression'`,
+    );
+    expect(rows[0]!.method).toBe(rows[0]!.has ? 'l' : '');
+  });
+});
+
+describe('the .sql files', () => {
+  const file = (direction: 'up' | 'down') =>
+    readFile(new URL(`../../migrations/sql/0001_create_idempotency_records.${direction}.sql`, import.meta.url), 'utf8');
+  /** What stands after the paragraph that tells how to run it. */
+  const withoutHead = (sql: string) => sql.slice(sql.indexOf('\n\n') + 2);
+
+  it('are the classes’ statements, with unqualified names', async () => {
+    expect(withoutHead(await file('up'))).toBe(createIdempotencyRecords());
+    expect(withoutHead(await file('down'))).toBe(dropIdempotencyRecords());
+  });
+
+  it('can be run in any schema, twice, and make the same table', async () => {
+    await database.pool.query('create schema elsewhere');
+    const client = new Client({ connectionString: database.url, options: '-c search_path=elsewhere' });
+    await client.connect();
+    await client.query(await file('up'));
+    await client.query(await file('up'));
+    await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
+    await inspect('elsewhere');
+    expect(JSON.stringify(await layout('elsewhere'))).toBe(JSON.stringify(await layout('public')));
+    await client.query(await file('down'));
+    await client.query(await file('down'));
+    expect(await layout('elsewhere')).toEqual(nothing);
+    await client.end();
+  });
+});

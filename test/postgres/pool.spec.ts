@@ -1,0 +1,318 @@
+/** The module's own connections: what they are made from, how long they are waited for, and that none is left. */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Pool, types } from 'pg';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { systemClock } from '../../lib/contract/clock.js';
+import { PgSession } from '../../lib/store/pg-session.js';
+import { PostgresStore } from '../../lib/store/postgres-store.js';
+import { deadlineIn } from '../../lib/store/session.js';
+import { poolConfigOf, poolConfigOfPool } from '../../lib/store/typeorm-session.js';
+import { mute, proxyTo, stoppedClock, type Proxy } from './pool-fixture.js';
+import {
+  aClaim,
+  anAnswer,
+  completed,
+  EXPIRED,
+  HOUR,
+  IN_TIME,
+  LEASE_PASSED,
+  openBench,
+  owned,
+  renewal,
+  SECOND,
+  type Bench,
+} from './store-fixture.js';
+
+let bench: Bench;
+beforeAll(async () => {
+  bench = await openBench();
+});
+afterAll(() => bench.close());
+
+const unavailable = { code: 'IDEMPOTENCY_STORE_UNAVAILABLE', cause: expect.any(Error) };
+
+async function connectionsOf(application: string): Promise<number> {
+  const { rows } = await bench.pool.query('select from pg_stat_activity where application_name = $1', [application]);
+  return rows.length;
+}
+
+/** Postgres takes a moment to notice that a connection is closed. */
+async function untilNoneIsLeft(application: string): Promise<void> {
+  while ((await connectionsOf(application)) > 0);
+}
+
+describe('a call', () => {
+  it('gives up at its deadline when Postgres takes the connection and never answers', async () => {
+    const stalled = await mute();
+    const clock = stoppedClock();
+    const store = bench.store({
+      clock,
+      storeTimeoutMs: 50,
+      connection: { host: '127.0.0.1', port: stalled.port, user: 'x', database: 'x' },
+    });
+    const claimed = store.claim(aClaim(), 5 * SECOND);
+    clock.advance(5 * SECOND);
+    await expect(claimed).rejects.toMatchObject(unavailable);
+    expect(clock.waiting).toBe(0);
+    await store.close();
+    await stalled.close();
+  });
+
+  it('gives up at its deadline when a statement hangs, and takes the connection down', async () => {
+    const clock = stoppedClock();
+    const store = bench.store({ clock, poolSize: 1, connection: { connectionString: bench.url, application_name: 'hangs' } });
+    const claim = await owned(store);
+    const blocker = await bench.pool.connect();
+    await blocker.query('begin');
+    await blocker.query('select from idempotency_records where id = $1 for update', [claim.id]);
+    const completing = store.complete(claim, anAnswer(), HOUR, 3 * SECOND);
+    await bench.somebodyWaitsForALock();
+    clock.advance(3 * SECOND);
+    await expect(completing).rejects.toMatchObject(unavailable);
+    expect(await store.find(claim.identity)).toBeDefined(); // while that statement still hangs: the only connection was replaced
+
+    await blocker.query('rollback');
+    blocker.release();
+    await store.close();
+    await untilNoneIsLeft('hangs');
+  });
+
+  it('waits for a free connection no longer than for an answer, and gives a late one back', async () => {
+    const clock = stoppedClock();
+    const store = bench.store({ clock, poolSize: 1 });
+    const [held, other] = [await owned(store), await owned(store)];
+    const blocker = await bench.pool.connect();
+    await blocker.query('begin');
+    await blocker.query('select from idempotency_records where id = $1 for update', [held.id]);
+    const first = store.complete(held, anAnswer(), HOUR, 9 * SECOND);
+    const queued = store.complete(other, anAnswer(), HOUR, 3 * SECOND);
+    clock.advance(3 * SECOND);
+    await expect(queued).rejects.toMatchObject(unavailable);
+
+    await blocker.query('rollback');
+    blocker.release();
+    expect(await first).toEqual({ kind: 'settled' });
+    expect(await store.complete(other, anAnswer(), HOUR, 3 * SECOND)).toEqual({ kind: 'settled' });
+    expect(clock.waiting).toBe(0);
+  });
+
+  it('gets its connections back after a stall: hung attempts do not fill the pool for good', async () => {
+    const stalled = await mute();
+    const store = bench.store({
+      poolSize: 2,
+      storeTimeoutMs: 50,
+      connection: { host: '127.0.0.1', port: stalled.port, user: 'x', database: 'x' },
+    });
+    for (let n = 0; n < 3; n += 1) {
+      await expect(Promise.all([store.stats(), store.stats(), store.stats()])).rejects.toMatchObject(unavailable);
+    }
+    await store.close();
+    await stalled.close();
+  });
+
+  it('fails with the refusal when nothing listens', async () => {
+    const { port, close } = await mute();
+    await close();
+    const store = bench.store({ connection: { host: '127.0.0.1', port, user: 'x', database: 'x' } });
+    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' } });
+  });
+
+  it('fails with Postgres’ own error, whatever that is', async () => {
+    const store = bench.store({ schema: 'nowhere' });
+    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: '42P01' } });
+  });
+
+  it('reads its own way, whatever the application has made of the driver’s parsers', async () => {
+    const [date, bytes] = [types.getTypeParser(types.builtins.TIMESTAMPTZ), types.getTypeParser(types.builtins.BYTEA)];
+    try {
+      types.setTypeParser(types.builtins.TIMESTAMPTZ, () => 'never');
+      types.setTypeParser(types.builtins.BYTEA, () => 'never');
+      const store = bench.store();
+      const claim = await completed(store);
+      expect((await store.find(claim.identity))?.createdAt).toBeInstanceOf(Date);
+      expect(await store.claim(aClaim(claim.identity), IN_TIME)).toMatchObject({
+        record: { answer: anAnswer(), fingerprint: claim.fingerprint },
+      });
+    } finally {
+      types.setTypeParser(types.builtins.TIMESTAMPTZ, date);
+      types.setTypeParser(types.builtins.BYTEA, bytes);
+    }
+  });
+});
+
+describe('close', () => {
+  it('leaves no connection, and what is still under way fails', async () => {
+    const store = bench.store({ connection: { connectionString: bench.url, application_name: 'closing' } });
+    const claim = await owned(store);
+    const blocker = await bench.pool.connect();
+    await blocker.query('begin');
+    await blocker.query('select from idempotency_records where id = $1 for update', [claim.id]);
+    const completing = store.complete(claim, anAnswer(), HOUR, IN_TIME);
+    await bench.somebodyWaitsForALock();
+    await Promise.all([store.close(), expect(completing).rejects.toMatchObject(unavailable)]);
+    await blocker.query('rollback');
+    blocker.release();
+    await untilNoneIsLeft('closing');
+  });
+
+  it('may be called twice, and nothing is sent afterwards', async () => {
+    const store = bench.store();
+    await Promise.all([store.close(), store.close()]);
+    await store.close();
+    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject(unavailable);
+  });
+});
+
+describe('a connection that breaks', () => {
+  let proxy: Proxy;
+  beforeAll(async () => {
+    proxy = await proxyTo(bench.url);
+  });
+  afterAll(() => proxy.close());
+
+  const throughProxy = (poolSize = 1) => {
+    const url = Object.assign(new URL(bench.url), { port: String(proxy.port) });
+    return bench.store({ poolSize, connection: { connectionString: url.href } });
+  };
+
+  it.each(['statement', 'answer'] as const)('at its next use, before the %s got through, costs a claim nothing', async (moment) => {
+    const store = throughProxy(4);
+    await Promise.all(Array.from({ length: 4 }, () => owned(store)));
+    proxy.cutAt(moment);
+    const claims = Array.from({ length: 8 }, () => aClaim());
+    expect(await Promise.all(claims.map((claim) => store.claim(claim, IN_TIME)))).toEqual(
+      claims.map(() => ({ kind: 'claimed', attempt: 1 })),
+    );
+  });
+
+  it('leaves an owner’s write carried out once and told as done', async () => {
+    const store = throughProxy();
+    const cut = async <T>(call: () => Promise<T>): Promise<T> => {
+      await store.stats(); // so that the connection is one that has served
+      proxy.cutAt('answer');
+      return call();
+    };
+    const [answered, sealed, lost] = [await owned(store), await owned(store), await owned(store)];
+    expect(await cut(() => store.complete(answered, anAnswer(), HOUR, IN_TIME))).toEqual({ kind: 'settled' });
+    expect(await cut(() => store.seal(sealed, 200, HOUR, IN_TIME))).toEqual({ kind: 'settled' });
+    expect(await cut(() => store.renew([renewal(lost)], IN_TIME))).toEqual([lost.id]);
+
+    await bench.alter(lost.id, LEASE_PASSED);
+    const second = aClaim(lost.identity);
+    const found = await store.claim(second, IN_TIME);
+    if (found.kind !== 'found') throw new Error('Not found.');
+    expect(await cut(() => store.takeOver(second, found.record, IN_TIME))).toEqual({ attempt: 2 });
+
+    await bench.alter(answered.id, EXPIRED);
+    expect(await cut(() => store.claim(aClaim(answered.identity), IN_TIME))).toEqual({ kind: 'claimed', attempt: 1 });
+  });
+
+  it('fails the call when it was a new one: that is no dead connection but a broken server', async () => {
+    const made = proxy.made;
+    proxy.cutNewOnesAt('statement');
+    await expect(throughProxy().claim(aClaim(), IN_TIME)).rejects.toMatchObject(unavailable);
+    expect(proxy.made).toBe(made + 1);
+    proxy.cutNewOnesAt(undefined);
+  });
+
+  it('while idle disturbs nobody', async () => {
+    const store = bench.store({ connection: { connectionString: bench.url, application_name: 'idle' } });
+    await owned(store);
+    await bench.pool.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'idle'`);
+    await untilNoneIsLeft('idle');
+    expect(await store.claim(aClaim(), IN_TIME)).toMatchObject({ kind: 'claimed' });
+  });
+});
+
+describe('statements', () => {
+  const preparedOn = async (preparedStatements: boolean): Promise<unknown> => {
+    const connection = { connectionString: bench.url };
+    const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
+    const store = new PostgresStore(session, 'public', IN_TIME, systemClock);
+    await completed(store);
+    await completed(store);
+    const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };
+    const { rows } = await session.run(look, [], deadlineIn(systemClock, IN_TIME));
+    await store.close();
+    return rows;
+  };
+
+  it('are prepared under their names', async () => {
+    expect(await preparedOn(true)).toEqual([{ name: 'idempotency_claim' }, { name: 'idempotency_complete' }]);
+  });
+
+  it('are not prepared where a pooler could not follow', async () => {
+    expect(await preparedOn(false)).toEqual([]);
+  });
+});
+
+describe('the settings', () => {
+  const settingsOf = (options: object) => poolConfigOf({ options: options as DataSourceOptions });
+  const tls = { ca: 'a certificate', key: 'a secret' };
+
+  it('are the DataSource’s, as TypeORM would use them', () => {
+    const password = () => 'from a vault';
+    expect(
+      settingsOf({
+        type: 'postgres',
+        host: 'db',
+        port: 5433,
+        username: 'shop',
+        password,
+        database: 'orders',
+        ssl: tls,
+        applicationName: 'shop',
+        connectTimeoutMS: 900,
+        extra: { keepAlive: true, port: 6432 },
+      }),
+    ).toMatchObject({
+      host: 'db',
+      port: 6432,
+      user: 'shop',
+      password,
+      database: 'orders',
+      ssl: tls,
+      application_name: 'shop',
+      connectionTimeoutMillis: 900,
+      keepAlive: true,
+    });
+    expect(settingsOf({ type: 'postgres', url: 'postgres://db/orders' })).toMatchObject({ connectionString: 'postgres://db/orders' });
+  });
+
+  it('are the master’s where there are replicas', () => {
+    const replication = { master: { host: 'first', applicationName: 'shop' }, slaves: [{ host: 'second' }] };
+    expect(settingsOf({ type: 'postgres', host: 'ignored', replication })).toMatchObject({ host: 'first', application_name: 'shop' });
+  });
+
+  it('are refused for another database, with the remedy', () => {
+    expect(() => settingsOf({ type: 'mysql' })).toThrow(TypeError);
+    expect(() => settingsOf({ type: 'mysql' })).toThrow(/'mysql'.*Give the module a DataSource of type 'postgres'/);
+  });
+
+  it('are a Pool’s, with the password and the TLS key that it hides', async () => {
+    const pool = new Pool({ host: 'db', password: 'secret', ssl: { ...tls }, max: 30 });
+    const settings = poolConfigOfPool(pool);
+    expect(settings).toMatchObject({ host: 'db', password: 'secret' });
+    expect((settings.ssl as typeof tls).key).toBe(tls.key);
+    await pool.end();
+  });
+
+  it('lead to the application’s database, and the pool is no larger than its own size', async () => {
+    const dataSource = new DataSource({
+      type: 'postgres',
+      url: bench.url,
+      applicationName: 'shop',
+      poolSize: 30,
+      extra: { binary: true, pipeline: true },
+    });
+    const store = bench.store({ connection: poolConfigOf(dataSource), poolSize: 2 });
+    const claims = await Promise.all(Array.from({ length: 10 }, () => completed(store)));
+    expect(await connectionsOf('shop')).toBe(2);
+    expect(await store.claim(aClaim(claims[0]!.identity), IN_TIME)).toMatchObject({ record: { answer: anAnswer() } });
+  });
+
+  it('make connections that can be told in pg_stat_activity even where the application has no name', async () => {
+    await owned(bench.store());
+    expect(await connectionsOf('nestjs-idempotency-pg')).toBeGreaterThan(0);
+  });
+});

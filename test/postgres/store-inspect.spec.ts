@@ -1,0 +1,72 @@
+/** What is told at boot, and that the tables may be anywhere. */
+import { describe, expect, it } from '@jest/globals';
+import { tablesIn } from '../../lib/store/table-name.js';
+import { aClaim, anAnswer, completed, HOUR, IN_TIME, openBench, owned } from './store-fixture.js';
+
+describe('inspect', () => {
+  it('finds nothing wrong with what the migrations make, and tells synchronous_commit', async () => {
+    const bench = await openBench();
+    expect(await bench.store().inspect()).toEqual({ synchronousCommit: 'on' });
+    const careless = bench.store({ connection: { connectionString: bench.url, options: '-c synchronous_commit=off' } });
+    expect(await careless.inspect()).toEqual({ synchronousCommit: 'off' });
+    await bench.close();
+  });
+
+  it('reports a missing table or schema with the command that makes it', async () => {
+    const bench = await openBench();
+    await bench.pool.query('drop table idempotency_records');
+    const refusal = { code: 'IDEMPOTENCY_SCHEMA_MISSING', message: expect.stringContaining('typeorm migration:run') };
+    await expect(bench.store().inspect()).rejects.toMatchObject(refusal);
+    await expect(bench.store({ schema: 'nowhere' }).inspect()).rejects.toMatchObject(refusal);
+    await bench.close();
+  });
+
+  it.each([
+    ['lacks a column', 'alter table idempotency_records drop column reap_after'],
+    ['has a column of another type', 'alter table idempotency_records alter column body type text'],
+    ['has nothing that makes ids unique', 'alter table idempotency_records drop constraint idempotency_records_pkey'],
+  ])('reports a table that %s', async (_, change) => {
+    const bench = await openBench();
+    await bench.pool.query(change);
+    await expect(bench.store().inspect()).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_SCHEMA_OUTDATED',
+      message: expect.stringContaining('typeorm migration:run'),
+    });
+    await bench.close();
+  });
+
+  it('does not mind columns of a later version', async () => {
+    const bench = await openBench();
+    await bench.pool.query('alter table idempotency_records add column more text');
+    await expect(bench.store().inspect()).resolves.toBeDefined();
+    await bench.close();
+  });
+
+  it('says that Postgres is away when it is', async () => {
+    const bench = await openBench();
+    const store = bench.store({ connection: { connectionString: `${bench.url}_gone` } });
+    await expect(store.inspect()).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', cause: { code: '3D000' } });
+    await bench.close();
+  });
+});
+
+describe('a schema', () => {
+  it.each(['payments', 'Payments', 'pay ments', `it's "quoted"`, 'a.b', '$$', 'public"; drop table x; --', 'ž'.repeat(31)])(
+    'may be called %s',
+    async (schema) => {
+      const bench = await openBench(schema);
+      const store = bench.store({ schema });
+      await store.inspect();
+      const claim = await completed(store);
+      expect(await store.claim(aClaim(claim.identity), IN_TIME)).toMatchObject({ record: { answer: anAnswer() } });
+      await store.renew([{ ...(await owned(store)), leaseMs: HOUR }], IN_TIME);
+      expect(await store.stats()).toMatchObject({ running: 1, completed: 1 });
+      expect([await store.reap(10), await store.forgetScope('id=1', 10), await bench.count()]).toEqual([0, 1, 1]);
+      await bench.close();
+    },
+  );
+
+  it.each(['', 'x'.repeat(64), 'ž'.repeat(32), 'nul\0'])('may not be called %j', (schema) => {
+    expect(() => tablesIn(schema)).toThrow(TypeError);
+  });
+});

@@ -1,0 +1,5 @@
+import { postgres } from './global-setup.mjs';
+
+export default async function stop() {
+  await postgres?.stop();
+}
