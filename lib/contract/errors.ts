@@ -152,7 +152,7 @@ export class SchemaMissing extends IdempotencyError {
   constructor(table: string, options?: { readonly cause?: unknown }) {
     super(
       `There is no table ${table}. Add idempotencyMigrations from 'nestjs-idempotency-pg/migrations' to the DataSource and run ` +
-        `"npx typeorm migration:run -d <your data source>", or apply the .sql files in node_modules/nestjs-idempotency-pg/migrations with psql.`,
+        `"npx typeorm migration:run -d <your data source>", or apply the .sql files in node_modules/nestjs-idempotency-pg/migrations/sql with psql.`,
       options,
     );
   }

@@ -20,6 +20,7 @@ import { LeaseKeeper } from './lease-keeper.js';
 import { Observer } from './observer.js';
 import type { Subject } from './observer.js';
 import { Persistence } from './persistence.js';
+import type { Persisted } from './persistence.js';
 import { uuidText } from './uuid.js';
 
 /** A request at the door: whose it is, what it is, and the rules of its route. */
@@ -124,7 +125,7 @@ export class Engine {
         return this.#instead(execution, settled.record);
       case 'unreachable':
         this.#observer.storeFailed(execution, settled.cause);
-        void settled.later.finally(() => this.#forget(execution));
+        void this.#noteLater(execution, ending, settled.later);
         return { kind: 'send' };
       case 'unreadable':
         this.#forget(execution);
@@ -132,10 +133,14 @@ export class Engine {
     }
   }
 
-  /** From now on nobody begins. Resolves once all executions are settled, or after `withinMs`. */
+  /**
+   * From now on nobody begins. Resolves once all claims are answered and all executions are settled,
+   * or after `withinMs`; whatever has not begun by then never will, and leaves no claim behind.
+   */
   async drain(withinMs: number): Promise<void> {
     this.#draining = true;
     if (!this.#idle) await this.#untilIdle(withinMs);
+    await Promise.all([...this.#live.values()].map((execution) => execution.callOff()));
     await new Promise(setImmediate); // what has just been settled is then on its way to its client
   }
 
@@ -224,6 +229,14 @@ export class Engine {
     }
     const sealed = ours && record?.state === 'sealed';
     return this.#refuse(execution, sealed ? new ResultNotReplayable() : new KeyInUse(execution.settings.retryAfterMs));
+  }
+
+  /** The answer has left without its record; whether there is one in the end is still worth knowing. */
+  async #noteLater(execution: OwnedExecution, ending: Ending, later: Extract<Persisted, { kind: 'unreachable' }>['later']): Promise<void> {
+    const { kind } = await later;
+    if (kind === 'settled') this.#observer.settled(execution, ending);
+    if (kind === 'superseded') this.#superseded(execution);
+    this.#forget(execution);
   }
 
   #superseded(execution: OwnedExecution): void {

@@ -9,6 +9,7 @@ export class OwnedExecution implements IdempotentExecution {
   settling = false;
   #lost = false;
   #abort: AbortController | undefined;
+  #callOff: () => Promise<void> = () => Promise.resolve();
 
   constructor(
     readonly claim: Claim,
@@ -46,6 +47,16 @@ export class OwnedExecution implements IdempotentExecution {
 
   keyFor(name: string): string {
     return derivedKey(this.claim.identity, name);
+  }
+
+  /** Whoever runs the handler says how the execution is ended before that has begun; `work` does nothing afterwards. */
+  whenCalledOff(work: () => Promise<void>): void {
+    this.#callOff = work;
+  }
+
+  /** Ends it if nothing has happened yet. */
+  callOff(): Promise<void> {
+    return this.#callOff();
   }
 
   /** Notes that somebody else owns the key. `false` if that was known already. */

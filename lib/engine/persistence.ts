@@ -16,8 +16,11 @@ import { Pauses } from './pauses.js';
 export type Persisted =
   | Settled
   /** The time for it is over. `later` resolves when the background has succeeded or given up. */
-  | { readonly kind: 'unreachable'; readonly cause: unknown; readonly later: Promise<void> }
+  | { readonly kind: 'unreachable'; readonly cause: unknown; readonly later: Promise<Tried> }
   | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
+
+/** What came of trying for some time. */
+type Tried = Settled | { readonly kind: 'unreachable'; readonly cause: unknown } | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
 
 /** A connection is replaced within milliseconds, a failed-over server within seconds. */
 const FIRST_PAUSE_MS = 50;
@@ -26,7 +29,7 @@ const LONGEST_PAUSE_MS = 1_000;
 type Write = (withinMs: number) => Promise<Settled>;
 
 export class Persistence {
-  readonly #background = new Set<Promise<void>>();
+  readonly #background = new Set<Promise<Tried>>();
   readonly #pauses: Pauses;
 
   constructor(
@@ -43,7 +46,7 @@ export class Persistence {
     if (outcome.kind !== 'unreachable') return outcome;
     // The answer leaves without its record. If Postgres comes back while the lease lasts, the
     // record is still made, and a retry gets the answer that left instead of a second run.
-    const later = this.#inBackground(async () => void (await this.#stubbornly(write, leaseMs)));
+    const later = this.#inBackground(this.#stubbornly(write, leaseMs));
     return { ...outcome, later };
   }
 
@@ -56,7 +59,7 @@ export class Persistence {
       if (await this.store.release(claim, withinMs)) return { kind: 'settled' };
       throw new NothingThereYet();
     };
-    void this.#inBackground(async () => void (await this.#stubbornly(release, settings.leaseMs)));
+    void this.#inBackground(this.#stubbornly(release, settings.leaseMs));
   }
 
   /** Gives up whatever is still waiting for another try; resolves when no write is under way. */
@@ -86,10 +89,7 @@ export class Persistence {
     };
   }
 
-  async #stubbornly(
-    write: Write,
-    forMs: number,
-  ): Promise<Settled | { kind: 'unreachable'; cause: unknown } | { kind: 'unreadable'; error: IdempotencyError }> {
+  async #stubbornly(write: Write, forMs: number): Promise<Tried> {
     const deadline = this.clock.now() + forMs;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
@@ -102,10 +102,9 @@ export class Persistence {
     }
   }
 
-  #inBackground(work: () => Promise<void>): Promise<void> {
-    const running = work().finally(() => this.#background.delete(running));
-    this.#background.add(running);
-    return running;
+  #inBackground(work: Promise<Tried>): Promise<Tried> {
+    this.#background.add(work);
+    return work.finally(() => this.#background.delete(work));
   }
 }
 

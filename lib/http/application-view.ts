@@ -11,6 +11,7 @@ const HEADER_METHODS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader
 export class ApplicationView {
   /** Those who have heard of a client that had gone before the tap began. */
   readonly #closeBefore: readonly unknown[] | undefined;
+  readonly #shown: string[] = [];
   #closeWithheld = false;
 
   constructor(
@@ -45,7 +46,7 @@ export class ApplicationView {
 
   /** From here on the response looks as it is. */
   reveal(): void {
-    for (const name of ['writableEnded', 'headersSent', 'closed']) Reflect.deleteProperty(this.response, name);
+    for (const name of this.#shown.splice(0)) Reflect.deleteProperty(this.response, name);
     this.cover.lift(HEADER_METHODS);
     if (this.#closeWithheld) this.response.destroyed = true;
   }
@@ -65,6 +66,7 @@ export class ApplicationView {
 
   #show(name: 'headersSent' | 'writableEnded' | 'closed', value: boolean): void {
     Object.defineProperty(this.response, name, { configurable: true, value });
+    this.#shown.push(name);
   }
 }
 

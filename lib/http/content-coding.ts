@@ -43,7 +43,9 @@ function inflaterFor(coding: string, body: Buffer): Inflater | undefined {
     case 'x-gzip':
       return promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.gunzip);
     case 'deflate':
-      return hasZlibHeader(body) ? promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.inflate) : promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.inflateRaw);
+      return hasZlibHeader(body)
+        ? promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.inflate)
+        : promisify<Buffer, zlib.ZlibOptions, Buffer>(zlib.inflateRaw);
     case 'br':
       return promisify<Buffer, zlib.BrotliOptions, Buffer>(zlib.brotliDecompress);
     case 'zstd':
@@ -65,5 +67,5 @@ function zstdInflater(): Inflater | undefined {
 }
 
 function isTooLarge(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
+  return typeof error === 'object' && error !== null && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE';
 }

@@ -74,7 +74,8 @@ type RawRequest = IncomingMessage & Pick<FrameworkRequest, 'rawBody' | 'user'>;
 
 interface ExpressRequest extends IncomingMessage, FrameworkRequest {
   readonly baseUrl?: string;
-  readonly route?: { readonly path: unknown };
+  /** Nest registers every path by itself, and as a string. */
+  readonly route?: { readonly path: string };
 }
 
 interface FastifyRequest extends FrameworkRequest {
@@ -182,7 +183,8 @@ class ExpressFacts extends Facts<ExpressRequest> {
   }
 
   get routePattern(): string {
-    return `${this.request.baseUrl ?? ''}${String(this.request.route?.path ?? '')}`;
+    const { baseUrl = '', route } = this.request;
+    return `${baseUrl}${route?.path ?? ''}`;
   }
 
   /** Express 4 starts with `{}` where Express 5 has nothing; it counts as a body only if somebody has read the message. */

@@ -44,6 +44,7 @@ export class AnswerSources {
 
   piped(stream: Readable): void {
     this.#piped.add(stream);
+    this.shield(stream);
   }
 
   /** One that is taken off in good order has given what it should. */

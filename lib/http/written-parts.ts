@@ -34,7 +34,8 @@ export function setWrittenHead(response: ServerResponse, [status, ...rest]: read
   const [reason] = rest;
   const headers = typeof reason === 'string' ? rest[1] : (rest[1] ?? reason);
   if (Array.isArray(headers)) setListedHeaders(response, headers);
-  else if (headers) for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) if (name) response.setHeader(name, value as string);
+  else if (headers)
+    for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) if (name) response.setHeader(name, value as string);
   if (typeof reason === 'string') response.statusMessage = reason;
   if (response.statusMessage) validateHeaderValue('statusMessage', response.statusMessage);
   response.statusCode = code;

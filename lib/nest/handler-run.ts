@@ -3,6 +3,7 @@
  * still at work, and how it ended. The decorated method reports here; what follows from it is the
  * keyed request's to decide.
  */
+import { ServiceUnavailableException } from '@nestjs/common';
 import { isObservable, lastValueFrom } from 'rxjs';
 
 export interface HandlerWitness {
@@ -97,11 +98,10 @@ export class HandlerRun {
   }
 }
 
-/** Nobody sees its message but a log: the response has been written by then. */
-class HandlerTooLate extends Error {
+/** Mostly nobody sees it, the request having been answered by then; or the application is closing, and it is answered by this. */
+export class HandlerTooLate extends ServiceUnavailableException {
   constructor() {
-    super('The request was answered before its handler began, so the handler does not run.');
-    this.name = 'HandlerTooLate';
+    super('The request was given up before its handler began, so the handler did not run.');
   }
 }
 

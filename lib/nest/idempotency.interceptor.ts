@@ -48,7 +48,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     @Inject(MODULE_INSTANCE) private readonly instance: object,
   ) {}
 
-  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> | Promise<Observable<unknown>> {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const route = this.routes.of(context);
     if (route === undefined || context.getType() !== 'http') return next.handle();
     const http = context.switchToHttp();
@@ -62,7 +62,17 @@ export class IdempotencyInterceptor implements NestInterceptor {
     return this.#admit(route, exchange, context, next);
   }
 
-  async #admit(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+  /** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */
+  #admit(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return new Observable((subscriber) => {
+      this.#decide(route, exchange, context, next).then(
+        (decided) => decided.subscribe(subscriber),
+        (error: unknown) => subscriber.error(error),
+      );
+    });
+  }
+
+  async #decide(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
     try {
       const key = keyOf(route.settings, exchange.request, context);
       if (key === undefined) return this.#unprotected(route, unkeyedExecution(undefined), next);

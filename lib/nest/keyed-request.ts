@@ -16,7 +16,7 @@ import { toRecordedResponse } from '../http/recorded-headers.js';
 import { tapResponse } from '../http/response-tap.js';
 import type { AnswerHead, HeldAnswer, Instead, ResponseTap, TapHooks } from '../http/response-tap.js';
 import type { ResponseDoor } from '../http/request-facts.js';
-import { HandlerRun } from './handler-run.js';
+import { HandlerRun, HandlerTooLate } from './handler-run.js';
 import { streamOf } from './streams.js';
 
 export interface KeyedRequestParts {
@@ -38,6 +38,8 @@ export class KeyedRequest implements TapHooks {
   readonly #run: HandlerRun;
   readonly #tap: ResponseTap;
   #settlement: Promise<Settlement> | undefined;
+  /** Somebody outside has answered while the claim was on its way (a time-out in a middleware). */
+  readonly #answeredBefore: boolean;
   #abandoned = false;
 
   constructor(private readonly parts: KeyedRequestParts) {
@@ -50,12 +52,19 @@ export class KeyedRequest implements TapHooks {
     });
     const { response, execution, clock } = parts;
     const { maxBodyBytes, leaseMs } = execution.settings;
+    execution.whenCalledOff(() => this.#callOff());
+    this.#answeredBefore = response.raw.headersSent;
     this.#tap = tapResponse(response.raw, { maxBodyBytes, patienceMs: leaseMs, pendingHeaders: response.pendingHeaders(), clock }, this);
   }
 
   /** Runs what lies below, and keeps its own subscription whatever those above do with theirs. */
   follow(next: CallHandler): Observable<unknown> {
     return new Observable((subscriber) => {
+      if (this.#answeredBefore || subscriber.closed) {
+        this.#tap.letThrough();
+        void this.#refuseHandler();
+        return subscriber.error(new HandlerTooLate());
+      }
       let over = false;
       this.parts.within(this.#run, () =>
         next.handle().subscribe({
@@ -102,10 +111,11 @@ export class KeyedRequest implements TapHooks {
 
   /**
    * Somebody above or between has given up on the handler. If it is at work, their answer is not its
-   * answer: it passes, and the handler's own end settles. If it has not begun, it never will.
+   * answer: it passes, and the handler's own end settles. If it has not begun, it never will, and
+   * nobody may be there to answer (the client is gone): so the key is freed right here.
    */
   #leftBehind(): void {
-    if (!this.#run.begun) return this.#run.close();
+    if (!this.#run.begun) return void this.#refuseHandler();
     if (!this.#run.atWork || this.#abandoned || this.#settlement !== undefined) return;
     this.#abandoned = true;
     this.#tap.letThrough();
@@ -116,6 +126,11 @@ export class KeyedRequest implements TapHooks {
   async #settleByHandler(): Promise<void> {
     await this.#run.whenIdle();
     await this.#settle(this.#run.fulfilled ? { kind: 'seal' } : { kind: 'free' });
+  }
+
+  /** The application closes, and has no more time for a handler that has not begun. */
+  async #callOff(): Promise<void> {
+    if (!this.#run.begun) await this.#refuseHandler();
   }
 
   /** A pipe, a guard behind us or an interceptor refused, or answered itself: the key is as free as before. */

@@ -7,7 +7,7 @@
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import type { Observable } from 'rxjs';
 
-type Continuation = (next: CallHandler) => Promise<Observable<unknown>>;
+type Continuation = (next: CallHandler) => Observable<unknown>;
 
 const DEFERRED = Symbol.for('nestjs-idempotency-pg.deferred');
 
@@ -21,7 +21,7 @@ export function defer(request: object, continuation: Continuation): void {
 }
 
 export const partsGate: NestInterceptor = {
-  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> | Promise<Observable<unknown>> {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
     const request = context.switchToHttp().getRequest<Deferrable>();
     const continuation = request[DEFERRED];
