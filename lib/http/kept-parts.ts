@@ -13,6 +13,7 @@ interface Part {
 export class KeptParts {
   #parts: Part[] = [];
   #size = 0;
+  #whole: Buffer | undefined;
 
   get size(): number {
     return this.#size;
@@ -25,12 +26,14 @@ export class KeptParts {
   add(bytes: Buffer, written?: Callback): void {
     this.#parts.push({ bytes, written });
     this.#size += bytes.length;
+    this.#whole = undefined;
   }
 
-  /** Everything in one piece. Most answers are one already. */
+  /** Everything in one piece. Most answers are one already; others are joined once, though they are recorded and sent. */
   joined(): Buffer {
     const [first] = this.#parts;
-    return this.#parts.length === 1 && first ? first.bytes : Buffer.concat(this.#parts.map(({ bytes }) => bytes));
+    if (this.#parts.length === 1 && first) return first.bytes;
+    return (this.#whole ??= Buffer.concat(this.#parts.map(({ bytes }) => bytes)));
   }
 
   /**
@@ -41,6 +44,7 @@ export class KeptParts {
       const part = this.#parts.shift();
       if (part === undefined) break;
       this.#size -= part.bytes.length;
+      this.#whole = undefined;
       const more = write(part.bytes);
       if (part.written) process.nextTick(part.written);
       if (!more) return false;
@@ -52,5 +56,6 @@ export class KeptParts {
   drop(error?: Error): void {
     for (const { written } of this.#parts.splice(0)) if (written) process.nextTick(written, error);
     this.#size = 0;
+    this.#whole = undefined;
   }
 }

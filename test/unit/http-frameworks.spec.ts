@@ -1,10 +1,10 @@
 /** The tap and the replay beneath real applications: what compresses, streams and answers twice must find nothing odd. */
 import 'reflect-metadata';
-import * as zlib from 'node:zlib';
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { Readable } from 'node:stream';
+import * as zlib from 'node:zlib';
 import compress from '@fastify/compress';
 import {
   Controller,
@@ -27,7 +27,6 @@ import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import compression from 'compression';
-import type { AddressInfo } from 'node:net';
 import { finalize, map, of, type Observable } from 'rxjs';
 import { systemClock } from '../../lib/contract/clock.js';
 import type { RecordedResponse } from '../../lib/contract/recorded-response.js';
@@ -36,7 +35,7 @@ import { replayResponse } from '../../lib/http/replay.js';
 import { readExchange } from '../../lib/http/request-facts.js';
 import { tapResponse, type HeldAnswer, type Instead, type ResponseTap } from '../../lib/http/response-tap.js';
 import { streamOf } from '../../lib/nest/streams.js';
-import { deferred, NotingHooks, open, read, send, turns, type Answer } from './support/raw-http.js';
+import { deferred, NotingHooks, open, RawServer, send, turns, type Answer } from './support/raw-http.js';
 
 const LONG = 'long enough to be worth compressing. '.repeat(200);
 const KEPT = new Set(['content-type', 'location', 'etag', 'content-disposition']);
@@ -130,7 +129,6 @@ class Shop {
   @Post('objects') objects() {
     async function* chunks() {
       yield LONG;
-      await stage.go.promise;
       yield LONG;
     }
     return chunks();
@@ -143,10 +141,6 @@ class Shop {
   @Post('twice') twice(@Res() response: { send(value: unknown): unknown; raw?: ServerResponse }) {
     response.send({ once: true });
     throw new Error('after the answer');
-  }
-
-  @Post('wrapped') @UseInterceptors() wrapped() {
-    return 'plain';
   }
 }
 
@@ -175,7 +169,16 @@ async function startExpress(compressed: boolean): Promise<INestApplication> {
 
 async function startFastify(compressed: boolean): Promise<INestApplication> {
   const note = (...args: unknown[]) => void warnings.push(args);
-  const logger = { level: 'warn', fatal: note, error: note, warn: note, info: () => undefined, debug: () => undefined, trace: () => undefined, silent: () => undefined };
+  const logger = {
+    level: 'warn',
+    fatal: note,
+    error: note,
+    warn: note,
+    info: () => undefined,
+    debug: () => undefined,
+    trace: () => undefined,
+    silent: () => undefined,
+  };
   const adapter = new FastifyAdapter({ loggerInstance: { ...logger, child: () => ({ ...logger, child: () => logger }) } as never });
   const app = await NestFactory.create<NestFastifyApplication>(ShopModule, adapter, { logger: false });
   if (compressed) await app.register(compress as never);
@@ -204,18 +207,27 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
   beforeAll(async () => {
     app = await start(compressed);
     await app.listen(0, '127.0.0.1');
-    port = ((app.getHttpServer() as { address(): AddressInfo }).address()).port;
+    port = (app.getHttpServer() as { address(): AddressInfo }).address().port;
   });
 
   afterAll(() => app.close());
 
   beforeEach(() => {
     warnings.length = 0;
-    Object.assign(stage, { hooks: new NotingHooks(), maxBodyBytes: 1024 * 1024, replay: undefined, begun: deferred(), go: deferred(), source: undefined, outerFinished: 0 });
+    Object.assign(stage, {
+      hooks: new NotingHooks(),
+      maxBodyBytes: 1024 * 1024,
+      replay: undefined,
+      begun: deferred(),
+      go: deferred(),
+      source: undefined,
+      outerFinished: 0,
+    });
   });
 
-  const post = (path: string, headers: Record<string, string> = {}): Promise<Answer> => send(port, { path, headers });
-  const plain = (answer: Answer): string => (answer.headers['content-encoding'] === 'gzip' ? zlib.gunzipSync(answer.body).toString() : answer.text);
+  const post = (path: string, headers: Record<string, string> = {}): Promise<Answer> => send(port, { path: `/${path}`, headers });
+  const plain = (answer: Answer): string =>
+    answer.headers['content-encoding'] === 'gzip' ? zlib.gunzipSync(answer.body).toString() : answer.text;
   const record = async (): Promise<RecordedResponse> => {
     const recorded = await toRecordedResponse(await stage.hooks.answer.promise, KEPT, 1024 * 1024);
     if (recorded === undefined) throw new Error('too large');
@@ -230,7 +242,7 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
     expect(recorded.status).toBe(first.status);
     expect(recorded.body.toString()).toBe(plain(first));
     expect(first.headers['x-request-id']).toBe('r1');
-    if (compressed && first.body.length > 0) expect(first.headers['content-encoding']).toBe('gzip');
+    if (compressed && recorded.body.length > 1024) expect(first.headers['content-encoding']).toBe('gzip');
 
     stage.replay = recorded;
     const again = await post(route);
@@ -289,7 +301,7 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
   });
 
   it('has no answer when the stream of a file fails half-way', async () => {
-    const request = open(port, { path: 'failing-file' });
+    const request = open(port, { path: '/failing-file' });
     await once(request, 'error');
     await stage.hooks.noAnswer.promise;
     expect(stage.hooks.calls).toEqual(['unanswered']);
@@ -297,7 +309,7 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
 
   describe('with the client gone', () => {
     const hangUp = async (path: string): Promise<HeldAnswer> => {
-      const request = open(port, { path });
+      const request = open(port, { path: `/${path}` });
       const { socket } = await stage.begun.promise;
       const closed = new Promise((resolve) => socket.once('close', resolve));
       await turns();
@@ -320,13 +332,9 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
       expect(stage.source?.destroyed).toBe(true);
     });
 
-    it('holds the whole of what an async iterator yields', async () => {
-      expect((await hangUp('objects')).body.toString()).toBe(LONG + LONG);
-    });
-
     it('replays to nobody without harm', async () => {
       stage.replay = { status: 200, headers: [], body: Buffer.from('x') };
-      const request = open(port, { path: 'json' });
+      const request = open(port, { path: '/json' });
       request.destroy();
       await turns();
       expect(warnings).toEqual([]);
@@ -336,7 +344,6 @@ describe.each(applications)('beneath %s', (name, start, compressed) => {
 
 describe('a response that has closed', () => {
   it('takes a replay without a throw', async () => {
-    const { RawServer } = await import('./support/raw-http.js');
     const done = deferred();
     const server = await RawServer.start((_request, response) => {
       response.once('close', () => {
@@ -351,5 +358,3 @@ describe('a response that has closed', () => {
     await server.stop();
   });
 });
-
-void read;

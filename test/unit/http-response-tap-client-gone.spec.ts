@@ -33,10 +33,9 @@ class HandClock implements Clock {
   }
 
   ring(): void {
-    for (const task of [...this.#due]) {
-      this.#due.delete(task);
-      task();
-    }
+    const due = [...this.#due];
+    this.#due.clear();
+    for (const task of due) task();
   }
 }
 

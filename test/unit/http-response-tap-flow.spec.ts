@@ -39,8 +39,16 @@ describe('an answer that cannot be held', () => {
     ['is larger than the limit in one piece', (response) => response.end('123456789'), '123456789'],
     ['grows over the limit', (response) => (response.write('12345678'), response.write('9'), response.end('0')), '1234567890'],
     ['goes over the limit with its end', (response) => (response.write('1234'), response.end('56789')), '123456789'],
-    ['is an event stream by its head', (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8' }).end('data: 1'), 'data: 1'],
-    ['is an event stream by a header', (response) => (response.setHeader('content-type', 'Text/Event-Stream'), response.flushHeaders(), response.end('d')), 'd'],
+    [
+      'is an event stream by its head',
+      (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8' }).end('data: 1'),
+      'data: 1',
+    ],
+    [
+      'is an event stream by a header',
+      (response) => (response.setHeader('content-type', 'Text/Event-Stream'), response.flushHeaders(), response.end('d')),
+      'd',
+    ],
     ['has announced trailers', (response) => (response.setHeader('Trailer', 'X-Sum'), response.end('t')), 't'],
     ['has trailers before its head', (response) => (response.addTrailers({ 'x-sum': '1' }), response.end('t')), 't'],
   ])('asks once before any byte leaves, when it %s', async (_name, handler, text) => {
@@ -194,7 +202,9 @@ describe('a big stream to a client that reads slowly', () => {
     });
     const hooks = new NotingHooks();
     const written = deferred();
-    const port = await serve(hooks, (response) => void pipeline(source, response).then(() => written.resolve()), { maxBodyBytes: 1024 * 1024 });
+    const port = await serve(hooks, (response) => void pipeline(source, response).then(() => written.resolve()), {
+      maxBodyBytes: 1024 * 1024,
+    });
     const [response] = (await once(open(port), 'response')) as [IncomingMessage];
     let settled = -1;
     while (settled !== produced) {
@@ -207,6 +217,31 @@ describe('a big stream to a client that reads slowly', () => {
     expect(bytes).toBe(CHUNK.length * CHUNKS);
     await written.promise;
     expect(hooks.calls).toEqual(['unholdable', 'flowed']);
+  });
+
+  it('gets what was kept no faster than the response takes it', async () => {
+    const below: string[] = [];
+    let tapped: ServerResponse | undefined;
+    server = await RawServer.start((_request, response) => {
+      const { write } = response;
+      response.write = ((chunk: Buffer) => {
+        below.push(chunk.toString());
+        write.call(response, chunk, 'utf8');
+        return false;
+      }) as typeof response.write;
+      tap(response, new NotingHooks(), { maxBodyBytes: 2 });
+      for (const part of ['1', '2', '3']) response.write(part);
+      tapped = response;
+    });
+    const answer = send(server.port);
+    while (below.length === 0) await turns(1);
+    for (const expected of [['1'], ['1', '2'], ['1', '2', '3']]) {
+      await turns();
+      expect(below).toEqual(expected);
+      tapped?.emit('drain');
+    }
+    tapped?.end();
+    expect((await answer).text).toBe('123');
   });
 
   it('waits for the hook with no more than the limit and what was under way in memory', async () => {

@@ -68,7 +68,15 @@ describe('an answer that can be held', () => {
     ['an object', (response) => response.writeHead(202, { 'X-A': 'a', 'X-N': 5 }), { 'x-a': 'a', 'x-n': 5 }],
     ['a reason and an object', (response) => response.writeHead(202, 'Sure', { 'X-A': 'a' }), { 'x-a': 'a' }],
     ['a flat list with a name twice', (response) => response.writeHead(202, ['X-A', 'a', 'x-a', 'b']), { 'x-a': ['a', 'b'] }],
-    ['a list of pairs', (response) => response.writeHead(202, [['X-A', 'a'], ['X-B', 'b']] as never), { 'x-a': 'a', 'x-b': 'b' }],
+    [
+      'a list of pairs',
+      (response) =>
+        response.writeHead(202, [
+          ['X-A', 'a'],
+          ['X-B', 'b'],
+        ] as never),
+      { 'x-a': 'a', 'x-b': 'b' },
+    ],
     ['nothing', (response) => response.writeHead(202), {}],
   ])('may have its head written with %s', async (name, writeHead, headers) => {
     const hooks = new NotingHooks();
@@ -166,7 +174,14 @@ describe('an answer that can be held', () => {
     });
     expect((await send(port)).text).toBe('abc');
     await turns();
-    expect(called.toSorted()).toEqual(['end', 'late end: write after end', 'late write: write after end', 'second end', 'write', 'write in utf8']);
+    expect(called.toSorted()).toEqual([
+      'end',
+      'late end: write after end',
+      'late write: write after end',
+      'second end',
+      'write',
+      'write in utf8',
+    ]);
   });
 
   it('finishes a handler that waits for it once it has left', async () => {
@@ -293,8 +308,30 @@ describe('an answer that leaves in place of the one that was written', () => {
   });
 
   it('has its own status and words', async () => {
-    const port = await serve(new NotingHooks({ held: () => Promise.resolve(conflict) }), (response) => response.writeHead(201, 'Made').end('abc'));
+    const port = await serve(new NotingHooks({ held: () => Promise.resolve(conflict) }), (response) =>
+      response.writeHead(201, 'Made').end('abc'),
+    );
     expect(await send(port)).toMatchObject({ status: 409, statusMessage: 'Conflict', text: '{"code":"X"}' });
+  });
+
+  it('has a date of its own, though the handler set another', async () => {
+    const port = await serve(new NotingHooks({ held: () => Promise.resolve(conflict) }), (response) => {
+      response.setHeader('Date', 'Thu, 01 Jan 1970 00:00:00 GMT');
+      response.end('x');
+    });
+    expect(Date.parse((await send(port)).headers.date ?? '')).toBeGreaterThan(0);
+  });
+
+  it('is cut off, and nothing crashes, when a middleware beneath fails over it', async () => {
+    server = await RawServer.start((_request, response) => {
+      response.end = () => {
+        throw new Error('a middleware of somebody');
+      };
+      tap(response, new NotingHooks());
+      response.end('x');
+    });
+    const [error] = await once(open(server.port), 'error');
+    expect(error).toMatchObject({ code: 'ECONNRESET' });
   });
 
   it('is a plain 500 when the hook fails', async () => {
@@ -313,11 +350,38 @@ describe('an answer that leaves in place of the one that was written', () => {
 
 describe('letting through', () => {
   it.each<[string, Handler]>([
-    ['before anything was written', (response, tapped) => (tapped.letThrough(), response.writeHead(200, { 'x-a': 'a' }), response.write('a'), response.end('b'))],
-    ['after the head', (response, tapped) => (response.writeHead(200, { 'x-a': 'a' }), tapped.letThrough(), response.write('a'), response.end('b'))],
-    ['after a flushed head', (response, tapped) => (response.setHeader('x-a', 'a'), response.flushHeaders(), tapped.letThrough(), response.write('a'), response.end('b'))],
-    ['after the first bytes', (response, tapped) => (response.setHeader('x-a', 'a'), response.write('a'), tapped.letThrough(), response.end('b'))],
-    ['after the end', (response, tapped) => (response.setHeader('x-a', 'a'), response.write('a'), response.end('b'), tapped.letThrough(), tapped.letThrough())],
+    [
+      'before anything was written',
+      (response, tapped) => (tapped.letThrough(), response.writeHead(200, { 'x-a': 'a' }), response.write('a'), response.end('b')),
+    ],
+    [
+      'after the head',
+      (response, tapped) => (response.writeHead(200, { 'x-a': 'a' }), tapped.letThrough(), response.write('a'), response.end('b')),
+    ],
+    [
+      'after a flushed head',
+      (response, tapped) => (
+        response.setHeader('x-a', 'a'),
+        response.flushHeaders(),
+        tapped.letThrough(),
+        response.write('a'),
+        response.end('b')
+      ),
+    ],
+    [
+      'after the first bytes',
+      (response, tapped) => (response.setHeader('x-a', 'a'), response.write('a'), tapped.letThrough(), response.end('b')),
+    ],
+    [
+      'after the end',
+      (response, tapped) => (
+        response.setHeader('x-a', 'a'),
+        response.write('a'),
+        response.end('b'),
+        tapped.letThrough(),
+        tapped.letThrough()
+      ),
+    ],
   ])('sends what was held, and all that follows, when it comes %s', async (_name, handler) => {
     const hooks = new NotingHooks({ held: () => deferred<undefined>().promise });
     let tapped: ServerResponse | undefined;

@@ -114,7 +114,11 @@ export class NotingHooks implements TapHooks {
 }
 
 export function tap(response: ServerResponse, hooks: TapHooks, options: Partial<TapOptions> = {}): ResponseTap {
-  return tapResponse(response, { maxBodyBytes: 1024 * 1024, patienceMs: 60_000, pendingHeaders: {}, clock: systemClock, ...options }, hooks);
+  return tapResponse(
+    response,
+    { maxBodyBytes: 1024 * 1024, patienceMs: 60_000, pendingHeaders: {}, clock: systemClock, ...options },
+    hooks,
+  );
 }
 
 /** The members a response has of its own and how many listen to it: what a tap must leave as it found it. */
