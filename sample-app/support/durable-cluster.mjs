@@ -3,11 +3,9 @@
  * the keeper was killed too; its folder must then be neither shared nor given up for lost.
  */
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { canReach, databaseUser } from './postgres-binaries.mjs';
 
 /** @typedef {{ pid: number, port: number, ready: boolean }} ServerFacts */
 
@@ -15,25 +13,10 @@ import { canReach, databaseUser } from './postgres-binaries.mjs';
 const WAY_WITHIN_MS = 30_000;
 
 /**
- * The folder itself, or, where Postgres' user can't reach it, one outside that belongs to it for good.
- * @param {string} dataDir @param {string[]} notes
- */
-export function claimFolder(dataDir, notes) {
-  makeFolder(dataDir);
-  if (canReach(databaseUser(join(dataDir, 'postgres')), '-x', dataDir)) return dataDir;
-  const outside = join('/var/tmp', `idempotency-pg-${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`);
-  makeFolder(outside);
-  const found = lstatSync(outside);
-  if (!found.isDirectory() || found.uid !== 0) throw new Error(`${outside} belongs to somebody else. Remove it, or set DATABASE_URL.`);
-  notes.push(`Root's Postgres runs as another user, who can't enter ${dataDir}. The data is in ${outside}.`);
-  return outside;
-}
-
-/**
  * A folder that everybody may enter, whatever the umask says; Postgres closes its own one inside.
  * @param {string} folder
  */
-function makeFolder(folder) {
+export function makeFolder(folder) {
   if (mkdirSync(folder, { recursive: true }) !== undefined) chmodSync(folder, 0o755);
 }
 
@@ -81,8 +64,7 @@ export function serverIn(data) {
   if (!existsSync(file)) return undefined;
   const [pid, , , port, , , , status] = readFileSync(file, 'utf8').split('\n');
   if (!isAlive(Number(pid))) return undefined;
-  const command = commandOf(Number(pid));
-  if (command === undefined || command.includes(data)) return { pid: Number(pid), port: Number(port), ready: status?.trim() === 'ready' };
+  if (worksOn(Number(pid), data)) return { pid: Number(pid), port: Number(port), ready: status?.trim() === 'ready' };
   rmSync(file, { force: true });
   return undefined;
 }
@@ -96,9 +78,7 @@ function ownerIn(file) {
   }
 }
 
-/**
- * @param {number | undefined} pid
- */
+/** @param {number | undefined} pid */
 function isAlive(pid) {
   if (!pid) return false;
   try {
@@ -107,6 +87,19 @@ function isAlive(pid) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EPERM') return false; // EPERM: there, and another user's
   }
   return commandOf(pid) !== ''; // a dead process whose parent has not looked after it yet has none
+}
+
+/**
+ * Whether this process is a Postgres on this cluster, which is what it has made its working directory.
+ * @param {number} pid @param {string} data
+ */
+function worksOn(pid, data) {
+  try {
+    if (process.platform === 'linux') return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(data);
+  } catch {
+    return false; // another user's; a server of this cluster would be ours
+  }
+  return commandOf(pid)?.includes(data) ?? true;
 }
 
 /** @param {number} pid @returns {string | undefined} `undefined` where this system does not tell */

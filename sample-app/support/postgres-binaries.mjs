@@ -62,40 +62,29 @@ export function canReach(user, how, path) {
 }
 
 /**
- * A new folder of the database's user for what goes away with the server. Beside data that stays it
- * has a fixed name, so that what a killed keeper left there is not kept for ever.
+ * A new folder of the database's user for what goes away with the server.
  * @param {DatabaseUser} user
- * @param {string} [home]
  */
-export function scratchFolder(user, home) {
-  const scratch = home === undefined ? temporaryFolder(user) : join(home, 'run');
-  if (home !== undefined) {
-    rmSync(scratch, { recursive: true, force: true });
-    mkdirSync(scratch, { mode: 0o700 });
-  }
-  giveTo(user, scratch);
-  return scratch;
-}
-
-/** @param {DatabaseUser} user */
-function temporaryFolder(user) {
+export function temporaryFolder(user) {
   const parent = [tmpdir(), '/tmp', '/var/tmp'].find((folder) => existsSync(folder) && canReach(user, '-x', folder));
   if (parent === undefined) throw new Error(`Postgres' user can't enter ${tmpdir()}. Set TMPDIR to a folder that everybody may enter.`);
-  return mkdtempSync(join(parent, 'idempotency-pg-'));
+  const folder = mkdtempSync(join(parent, 'idempotency-pg-'));
+  giveTo(user, folder);
+  return folder;
 }
 
 /**
  * A directory with programs that this user can run: where they were installed, or a copy.
  * @param {DatabaseUser} user
- * @param {string} scratch where a copy may go
+ * @param {string} temporary where a copy may go
  * @returns {{ bin: string, major: string }}
  */
-export function usableBinaries(user, scratch) {
+export function usableBinaries(user, temporary) {
   const installed = process.env['PG_BIN_DIR'] ? resolve(process.env['PG_BIN_DIR']) : packagedBinaries();
   const inPlace = prepare(installed) && majorOf(installed, user);
   if (inPlace) return { bin: installed, major: inPlace };
 
-  const copied = privateCopy(installed, join(scratch, 'programs'), user);
+  const copied = privateCopy(installed, join(temporary, 'programs'), user);
   const inCopy = prepare(copied) && majorOf(copied, user);
   if (inCopy) return { bin: copied, major: inCopy };
   throw new Error(

@@ -10,14 +10,14 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { claimFolder, makeWay, serverIn } from './durable-cluster.mjs';
-import { databaseUser, giveTo, scratchFolder, usableBinaries } from './postgres-binaries.mjs';
+import { makeFolder, makeWay, serverIn } from './durable-cluster.mjs';
+import { canReach, databaseUser, giveTo, temporaryFolder, usableBinaries } from './postgres-binaries.mjs';
 
 /**
  * @typedef {import('./embedded-postgres.mjs').PostgresOptions} PostgresOptions
  * @typedef {import('./embedded-postgres.mjs').KeeperMessage} KeeperMessage
  * @typedef {import('./postgres-binaries.mjs').DatabaseUser} DatabaseUser
- * @typedef {{ bin: string, data: string, user: DatabaseUser, scratch: string, durable: boolean }} Plan
+ * @typedef {{ bin: string, data: string, user: DatabaseUser, durable: boolean, logFile: string }} Plan
  * @typedef {{ port: number, exited: Promise<unknown>, signal: (name: NodeJS.Signals) => void }} Server
  */
 
@@ -39,13 +39,16 @@ if (process.connected) process.disconnect();
 async function keep({ dataDir, port }) {
   /** @type {string[]} */
   const notes = [];
-  const home = dataDir === undefined ? undefined : claimFolder(dataDir, notes);
-  const user = databaseUser(home && join(home, 'postgres'));
-  if (home !== undefined) await makeWay(home, notes, caller.signal);
-  const scratch = scratchFolder(user, home);
+  if (dataDir !== undefined) {
+    makeFolder(dataDir);
+    await makeWay(dataDir, notes, caller.signal);
+  }
+  const user = databaseUser(dataDir && join(dataDir, 'postgres'));
+  const temporary = temporaryFolder(user);
   try {
-    const { bin, major } = usableBinaries(user, scratch);
-    const plan = { bin, user, scratch, durable: home !== undefined, data: join(home ?? scratch, 'postgres') };
+    const { bin, major } = usableBinaries(user, temporary);
+    const home = dataDir ?? temporary;
+    const plan = { bin, user, durable: dataDir !== undefined, data: join(home, 'postgres'), logFile: join(home, 'server.log') };
     if (!existsSync(join(plan.data, 'PG_VERSION'))) await makeCluster(plan);
     checkMajor(plan.data, major);
     const server = await startServer(plan, port);
@@ -53,7 +56,7 @@ async function keep({ dataDir, port }) {
     await Promise.race([server.exited, ending(caller.signal)]);
     await stopServer(server, plan.durable);
   } finally {
-    rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(temporary, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
@@ -61,20 +64,33 @@ async function keep({ dataDir, port }) {
  * Under another name first: a cluster whose making was cut short looks like one, and is none.
  * @param {Plan} plan
  */
-async function makeCluster({ bin, data, user, scratch, durable }) {
+async function makeCluster({ bin, data, user, durable }) {
   const unfinished = `${data}.new`;
   rmSync(unfinished, { recursive: true, force: true });
   mkdirSync(unfinished, { mode: 0o700 });
   giveTo(user, unfinished);
-  const words = ['-D', unfinished, '-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', ...(durable ? [] : ['--no-sync'])];
+  const { name, ...surroundings } = within(unfinished, user);
+  const words = ['-D', name, '-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', ...(durable ? [] : ['--no-sync'])];
   try {
-    await promisify(execFile)(join(bin, 'initdb'), words, { ...user, cwd: scratch, env: environment(), signal: caller.signal });
+    await promisify(execFile)(join(bin, 'initdb'), words, { ...surroundings, signal: caller.signal });
   } catch (cause) {
     rmSync(unfinished, { recursive: true, force: true });
     const { stderr, message } = /** @type {Error & { stderr?: string }} */ (cause);
     throw new Error(`initdb failed: ${stderr || message}`, { cause });
   }
   renameSync(unfinished, data);
+}
+
+/**
+ * How a program of Postgres is run in a folder of its user's, and what it may call that folder.
+ * Below a folder that only root can enter, the folder's path is of no use to another user; but its
+ * working directory is, wherever that is, once root has put the program there.
+ * @param {string} folder
+ * @param {DatabaseUser} user
+ */
+function within(folder, user) {
+  const env = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }; // no locale and no zone of this machine's
+  return { ...user, cwd: folder, env, name: canReach(user, '-x', folder) ? folder : '/proc/self/cwd' };
 }
 
 /** @param {string} data @param {string} major */
@@ -96,15 +112,10 @@ async function startServer(plan, wanted) {
     timezone: 'UTC',
     ...(plan.durable ? {} : { fsync: 'off', full_page_writes: 'off' }),
   };
-  const words = ['-D', plan.data, '-p', String(port), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
-  const logFile = join(plan.scratch, 'server.log');
-  const log = openSync(logFile, 'w');
-  const server = spawn(join(plan.bin, 'postgres'), words, {
-    ...plan.user,
-    cwd: plan.scratch,
-    env: environment(),
-    stdio: ['ignore', log, log],
-  });
+  const { name, ...surroundings } = within(plan.data, plan.user);
+  const words = ['-D', name, '-p', String(port), ...Object.entries(settings).flatMap(([setting, value]) => ['-c', `${setting}=${value}`])];
+  const log = openSync(plan.logFile, 'w');
+  const server = spawn(join(plan.bin, 'postgres'), words, { ...surroundings, stdio: ['ignore', log, log] });
   closeSync(log);
   const exited = once(server, 'exit').catch((error) => error);
 
@@ -117,7 +128,7 @@ async function startServer(plan, wanted) {
     }
     server.kill('SIGQUIT');
     await exited;
-    const said = readFileSync(logFile, 'utf8');
+    const said = readFileSync(plan.logFile, 'utf8');
     if (wanted === undefined && /could not bind/.test(said)) return startServer(plan, undefined); // somebody took the port in between
     throw new Error(`Postgres did not start:\n${said.slice(-4000)}`);
   }
@@ -146,11 +157,6 @@ async function freePort() {
   probe.close();
   await once(probe, 'close');
   return port;
-}
-
-/** No locale and no zone of this machine's: the same server everywhere. */
-function environment() {
-  return { ...process.env, LC_ALL: 'C', TZ: 'UTC' };
 }
 
 /** @param {AbortSignal} signal */

@@ -16,6 +16,7 @@
  */
 import { fork } from 'node:child_process';
 import { Socket } from 'node:net';
+import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -42,26 +43,35 @@ const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 const REGISTER = new URL('./swc-register.mjs', import.meta.url).href;
 const ADDRESS = /http:\/\/(?:localhost|127\.0\.0\.1):\d+/;
 
+export interface LaunchOptions {
+  /** Default: the repository's root. */
+  readonly cwd?: string;
+}
+
 /**
  * Starts `entry` (a path from the repository's root) with `env` on top of this process's environment
  * and resolves once it has printed its address. Rejects with what it printed if it ends before.
  */
-export async function startAppProcess(entry: string, env: NodeJS.ProcessEnv = {}): Promise<AppProcess> {
-  const started = launch(entry, env);
+export async function startAppProcess(entry: string, env: NodeJS.ProcessEnv = {}, options: LaunchOptions = {}): Promise<AppProcess> {
+  const started = launch(entry, env, options);
   const address = await started.waitForLine(ADDRESS);
   return { ...started, url: ADDRESS.exec(address)?.[0] ?? '' };
 }
 
 /** Runs `entry` to its end, for programs that do not listen. */
-export async function runToExit(entry: string, env: NodeJS.ProcessEnv = {}): Promise<ExitStatus & { readonly output: string }> {
-  const started = launch(entry, env);
+export async function runToExit(
+  entry: string,
+  env: NodeJS.ProcessEnv = {},
+  options: LaunchOptions = {},
+): Promise<ExitStatus & { readonly output: string }> {
+  const started = launch(entry, env, options);
   const status = await started.exited;
   return { ...status, output: started.output() };
 }
 
-function launch(entry: string, env: NodeJS.ProcessEnv): Omit<AppProcess, 'url'> {
-  const child = fork(entry, {
-    cwd: REPOSITORY,
+function launch(entry: string, env: NodeJS.ProcessEnv, { cwd = REPOSITORY }: LaunchOptions): Omit<AppProcess, 'url'> {
+  const child = fork(resolve(REPOSITORY, entry), {
+    cwd,
     env: { ...process.env, NODE_OPTIONS: '', ...env },
     execArgv: ['--import', REGISTER],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -81,7 +91,7 @@ function launch(entry: string, env: NodeJS.ProcessEnv): Omit<AppProcess, 'url'> 
   }
   const output = (): string => lines.join('\n');
   // 'close' rather than 'exit': all that it printed has been read by then
-  const exited = new Promise<ExitStatus>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
+  const exited = new Promise<ExitStatus>((settle) => child.once('close', (code, signal) => settle({ code, signal })));
 
   return {
     pid: child.pid ?? -1,
@@ -89,17 +99,17 @@ function launch(entry: string, env: NodeJS.ProcessEnv): Omit<AppProcess, 'url'> 
     exited,
     output,
     waitForLine: (pattern) =>
-      new Promise((resolve, reject) => {
+      new Promise((found, missed) => {
         const earlier = lines.find((line) => pattern.test(line));
-        if (earlier !== undefined) return resolve(earlier);
+        if (earlier !== undefined) return found(earlier);
         const listener = (line: string): void => {
           if (!pattern.test(line)) return;
           listeners.delete(listener);
-          resolve(line);
+          found(line);
         };
         listeners.add(listener);
         void exited.then(({ code, signal }) =>
-          reject(new Error(`${entry} ended (${signal ?? code}) without printing ${pattern}:\n${output()}`)),
+          missed(new Error(`${entry} ended (${signal ?? code}) without printing ${pattern}:\n${output()}`)),
         );
       }),
   };

@@ -1,14 +1,23 @@
 /**
  * The module hooks behind swc-register.mjs: `./x.js` is found as `./x.ts` where only that exists, and
- * is compiled as the tests are (decorators with metadata, no type check).
+ * is compiled as the tests are (decorators with metadata, no type check). Our own package's name means
+ * its sources, so that what we tell users to write runs here as it stands.
  */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { transform } from '@swc/core';
 
+/** @type {Record<string, string | undefined>} */
+const OURS = {
+  'nestjs-idempotency-pg': new URL('../../lib/index.ts', import.meta.url).href,
+  'nestjs-idempotency-pg/migrations': new URL('../../migrations/index.ts', import.meta.url).href,
+};
+
 /** @type {import('node:module').ResolveHook} */
 export async function resolve(specifier, context, nextResolve) {
+  const ours = OURS[specifier];
+  if (ours !== undefined) return nextResolve(ours, context);
   if (/^(\.{1,2}\/|file:).*\.js$/.test(specifier)) {
     const compiled = new URL(specifier, context.parentURL);
     const source = new URL(compiled.href.replace(/\.js$/, '.ts'));

@@ -1,0 +1,135 @@
+/**
+ * A line to Postgres that can break in all the ways lines break, and that counts what goes over it.
+ * It understands just enough of the protocol (without TLS) to see which prepared statements are run.
+ */
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+
+export interface TcpProxy {
+  /** The database's URL by way of this line. */
+  readonly url: string;
+  /** Names of the statements that were sent, in their order; the text of those without one. */
+  readonly statements: readonly string[];
+  /** Connections that were asked for so far, whatever became of them. */
+  readonly connections: number;
+  /** Ends every connection, and every new one at once, as a server that is down. */
+  cut(): void;
+  /** Nothing comes through any more, in neither direction, as when packets are lost. They arrive late if it is restored. */
+  hang(): void;
+  restore(): void;
+  /** The next statement of that name reaches Postgres, and the line breaks before its answer comes back. Resolves when that has happened. */
+  loseAnswerTo(statement: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Line {
+  readonly client: Socket;
+  readonly server: Socket;
+  break(): void;
+}
+
+export async function startTcpProxy(url: string): Promise<TcpProxy> {
+  const { hostname, port: serverPort } = new URL(url);
+  const lines = new Set<Line>();
+  const statements: string[] = [];
+  let connections = 0;
+  let mode: 'open' | 'cut' | 'hang' = 'open';
+  let losing: { readonly statement: string; readonly lost: () => void } | undefined;
+
+  const listener = createServer((client) => {
+    connections += 1;
+    const server = connect(Number(serverPort), hostname);
+    const line: Line = {
+      client,
+      server,
+      break() {
+        lines.delete(line);
+        client.destroy();
+        server.destroy();
+      },
+    };
+    let losesAnswer: (() => void) | undefined;
+    const frontend = new FrontendMessages((statement) => {
+      statements.push(statement);
+      if (losing?.statement !== statement) return;
+      losesAnswer = losing.lost;
+      losing = undefined;
+    });
+    lines.add(line);
+    client.on('data', (bytes: Buffer) => {
+      frontend.read(bytes);
+      server.write(bytes);
+    });
+    server.on('data', (bytes: Buffer) => {
+      if (losesAnswer === undefined) return client.write(bytes);
+      line.break();
+      losesAnswer();
+    });
+    for (const socket of [client, server]) socket.on('error', line.break).on('close', line.break);
+    if (mode === 'cut') line.break();
+    if (mode === 'hang') for (const socket of [client, server]) socket.pause();
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as AddressInfo;
+
+  return {
+    url: Object.assign(new URL(url), { port: String(port) }).href,
+    statements,
+    get connections() {
+      return connections;
+    },
+    cut() {
+      mode = 'cut';
+      for (const line of lines) line.break();
+    },
+    hang() {
+      mode = 'hang';
+      for (const { client, server } of lines) for (const socket of [client, server]) socket.pause();
+    },
+    restore() {
+      mode = 'open';
+      for (const { client, server } of lines) for (const socket of [client, server]) socket.resume();
+    },
+    loseAnswerTo: (statement) => new Promise((lost) => (losing = { statement, lost })),
+    async close() {
+      const closed = once(listener, 'close');
+      listener.close();
+      for (const line of lines) line.break();
+      await closed;
+    },
+  };
+}
+
+/** What a client sends: a start-up message without a type, then messages of a type, a length and a content. */
+class FrontendMessages {
+  #unread: Buffer = Buffer.alloc(0);
+  #started = false;
+
+  constructor(private readonly onStatement: (name: string) => void) {}
+
+  read(bytes: Buffer): void {
+    this.#unread = Buffer.concat([this.#unread, bytes]);
+    for (let size = this.#size(); size !== undefined && this.#unread.length >= size; size = this.#size()) {
+      if (this.#started) this.#see(this.#unread.subarray(0, size));
+      this.#started = true;
+      this.#unread = this.#unread.subarray(size);
+    }
+  }
+
+  #size(): number | undefined {
+    const typeBytes = this.#started ? 1 : 0;
+    return this.#unread.length < typeBytes + 4 ? undefined : typeBytes + this.#unread.readInt32BE(typeBytes);
+  }
+
+  #see(message: Buffer): void {
+    const [first = '', second = ''] = message.subarray(5).toString('latin1').split('\0', 2);
+    if (message[0] === BIND) this.onStatement(second);
+    if (message[0] === SIMPLE_QUERY) this.onStatement(first);
+  }
+}
+
+/** “Bind” names a portal and then the statement; “Query” has the text. */
+const BIND = 0x42;
+const SIMPLE_QUERY = 0x51;
