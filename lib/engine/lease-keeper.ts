@@ -79,7 +79,7 @@ export class LeaseKeeper {
     if (due.length === 0) return;
     const leases = due.map(({ execution }) => ({ ...idAndOwner(execution), leaseMs: execution.settings.leaseMs }));
     try {
-      const renewed = new Set(await this.store.renew(leases, Math.min(...due.map((kept) => kept.intervalMs))));
+      const renewed = new Set(await this.store.renew(leases, patienceFor(due)));
       for (const kept of due) {
         kept.dueAt = this.clock.now() + kept.intervalMs;
         if (!renewed.has(kept.execution.identity.id)) this.#lost(kept);
@@ -95,6 +95,11 @@ export class LeaseKeeper {
     if (kept.execution.settling || !this.#kept.delete(kept.execution.ownership.owner)) return;
     this.onLost(kept.execution);
   }
+}
+
+/** A late renewal must leave time for another one, and a Postgres that hangs must not hold up a shutdown. */
+function patienceFor(due: readonly Kept[]): number {
+  return Math.min(...due.map(({ execution, intervalMs }) => Math.min(intervalMs, execution.settings.storeTimeoutMs)));
 }
 
 function idAndOwner(execution: OwnedExecution): { readonly id: string; readonly owner: string } {

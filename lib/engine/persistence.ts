@@ -20,7 +20,8 @@ export type Persisted =
   | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
 
 /** What came of trying for some time. */
-type Tried = Settled | { readonly kind: 'unreachable'; readonly cause: unknown } | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
+type Tried =
+  Settled | { readonly kind: 'unreachable'; readonly cause: unknown } | { readonly kind: 'unreadable'; readonly error: IdempotencyError };
 
 /** A connection is replaced within milliseconds, a failed-over server within seconds. */
 const FIRST_PAUSE_MS = 50;
@@ -42,11 +43,11 @@ export class Persistence {
   async persist(execution: OwnedExecution, ending: Ending): Promise<Persisted> {
     const write = this.#writeOf(execution, ending);
     const { storeTimeoutMs, leaseMs } = execution.settings;
-    const outcome = await this.#stubbornly(write, storeTimeoutMs);
+    const outcome = await this.#stubbornly(write, storeTimeoutMs, storeTimeoutMs);
     if (outcome.kind !== 'unreachable') return outcome;
     // The answer leaves without its record. If Postgres comes back while the lease lasts, the
     // record is still made, and a retry gets the answer that left instead of a second run.
-    const later = this.#inBackground(this.#stubbornly(write, leaseMs));
+    const later = this.#inBackground(this.#stubbornly(write, leaseMs, storeTimeoutMs));
     return { ...outcome, later };
   }
 
@@ -54,12 +55,12 @@ export class Persistence {
    * Takes back a claim of which nobody knows whether it arrived. It may even arrive after the
    * release did: hence again and again, until one row was removed or the lease is over anyway.
    */
-  releaseLater(claim: Ownership, settings: ExecutionSettings): void {
+  releaseLater(claim: Ownership, { leaseMs, storeTimeoutMs }: ExecutionSettings): void {
     const release: Write = async (withinMs) => {
       if (await this.store.release(claim, withinMs)) return { kind: 'settled' };
       throw new NothingThereYet();
     };
-    void this.#inBackground(this.#stubbornly(release, settings.leaseMs));
+    void this.#inBackground(this.#stubbornly(release, leaseMs, storeTimeoutMs));
   }
 
   /** Gives up whatever is still waiting for another try; resolves when no write is under way. */
@@ -89,11 +90,12 @@ export class Persistence {
     };
   }
 
-  async #stubbornly(write: Write, forMs: number): Promise<Tried> {
+  /** @param eachMs longest wait for one try: a Postgres that hangs must not hold up a shutdown for a whole lease */
+  async #stubbornly(write: Write, forMs: number, eachMs: number): Promise<Tried> {
     const deadline = this.clock.now() + forMs;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       try {
-        return await write(Math.max(1, deadline - this.clock.now()));
+        return await write(Math.max(1, Math.min(eachMs, deadline - this.clock.now())));
       } catch (error) {
         if (isIdempotencyError(error) && error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') return { kind: 'unreadable', error };
         if (this.clock.now() + pauseMs >= deadline || this.#pauses.stopped) return { kind: 'unreachable', cause: error };

@@ -54,21 +54,20 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
   if (answer.body.length > 0) raw.end(answer.body);
   else raw.end();
   sinkLateWrites(raw);
+  door.muteViews();
 }
 
 /**
  * Assigned, not restored: the response is over, and whoever writes to it now does not know. Fastify
  * reads `writableEnded` to warn about a second answer; it is told that the first is still to come,
- * and its answer ends in the sink.
+ * and its answer ends in the sink. The status stays what was sent: access logs read it at the end.
  */
 function sinkLateWrites(raw: ServerResponse): void {
   const self = (): ServerResponse => raw;
-  const nothing = (): void => undefined;
-  Object.assign(raw, {
-    setHeader: self,
-    setHeaders: self,
-    appendHeader: self,
-    removeHeader: nothing,
+  const { statusCode, writeHead } = raw;
+  const headers = { setHeader: raw.setHeader, setHeaders: raw.setHeaders, appendHeader: raw.appendHeader, removeHeader: raw.removeHeader };
+  const sunkHeaders = { setHeader: self, setHeaders: self, appendHeader: self, removeHeader: nothing };
+  Object.assign(raw, sunkHeaders, {
     flushHeaders: nothing,
     addTrailers: nothing,
     writeHead: self,
@@ -80,8 +79,20 @@ function sinkLateWrites(raw: ServerResponse): void {
       callBack(args);
       return raw;
     },
+    // By this Node writes a head that is still due. So it is when a middleware holds `end` back, for instance until a
+    // session is saved: the head then goes its usual way, past all who listen for it.
+    _implicitHeader(): void {
+      Object.assign(raw, headers);
+      writeHead.call(raw, statusCode);
+      Object.assign(raw, sunkHeaders);
+    },
   });
   Object.defineProperty(raw, 'writableEnded', { configurable: true, value: false });
+  Object.defineProperty(raw, 'statusCode', { configurable: true, get: () => statusCode, set: nothing });
+}
+
+function nothing(): void {
+  // there is nothing to do
 }
 
 function callBack(args: readonly unknown[]): void {

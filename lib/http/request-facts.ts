@@ -44,8 +44,10 @@ export interface ResponseDoor {
   readonly raw: ServerResponse;
   /** Headers that the framework will write but Node does not know yet. */
   pendingHeaders(): OutgoingHttpHeaders;
-  /** Sets a header for the answer the framework will write. */
+  /** Sets a header for the answer the framework will write. A Content-Type is that of the JSON it will write. */
   setHeader(name: string, value: string): void;
+  /** Keeps a `@Render()` handler's view from being made, where the answer has left already and there is nothing to show. */
+  muteViews(): void;
 }
 
 export interface Exchange {
@@ -56,7 +58,7 @@ export interface Exchange {
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
     ? { request: new FastifyFacts(request), response: fastifyDoor(response as FastifyReply) }
-    : { request: new ExpressFacts(request as ExpressRequest), response: expressDoor(response as ServerResponse) };
+    : { request: new ExpressFacts(request as ExpressRequest), response: expressDoor(response as ExpressResponse) };
 }
 
 /** What both leave on the request object, each through its own body parsers, guards and file interceptors. */
@@ -83,6 +85,10 @@ interface FastifyRequest extends FrameworkRequest {
   readonly routeOptions: { readonly url?: string };
 }
 
+interface ExpressResponse extends ServerResponse {
+  json(body: unknown): unknown;
+}
+
 interface FastifyReply {
   readonly raw: ServerResponse;
   /** Its own and those of the raw response; its own win. */
@@ -94,11 +100,25 @@ function isFastify(request: unknown): request is FastifyRequest {
   return typeof request === 'object' && request !== null && 'raw' in request && 'routeOptions' in request;
 }
 
-function expressDoor(raw: ServerResponse): ResponseDoor {
+function expressDoor(raw: ExpressResponse): ResponseDoor {
   return {
     raw,
     pendingHeaders: () => ({}),
-    setHeader: (name, value) => void raw.setHeader(name, value),
+    setHeader: (name, value) => void (name === 'content-type' ? setJsonType(raw, value) : raw.setHeader(name, value)),
+    muteViews: () => void Object.assign(raw, { render: nothing }),
+  };
+}
+
+/**
+ * Nest 11's adapter replaces every type but application/json that it finds beside the body of an
+ * error. So ours is set behind its back, when JSON is written and nobody has chosen a type until then.
+ */
+function setJsonType(response: ExpressResponse, type: string): void {
+  const { json } = response;
+  response.removeHeader('content-type');
+  response.json = (body) => {
+    if (!response.hasHeader('content-type')) response.setHeader('content-type', type);
+    return json.call(response, body);
   };
 }
 
@@ -107,6 +127,7 @@ function fastifyDoor(reply: FastifyReply): ResponseDoor {
     raw: reply.raw,
     pendingHeaders: () => reply.getHeaders(),
     setHeader: (name, value) => void reply.header(name, value),
+    muteViews: () => void Object.assign(reply, { view: nothing }),
   };
 }
 
@@ -237,6 +258,10 @@ function isUploadedFile(value: unknown): value is UploadedFile {
 function toFilePart({ fieldname, originalname, mimetype, size = 0, buffer, path }: UploadedFile): FilePart {
   const content = Buffer.isBuffer(buffer) ? buffer : typeof path === 'string' ? { path } : undefined;
   return { field: fieldname, fileName: originalname, mediaType: mimetype, size, content };
+}
+
+function nothing(): void {
+  // there is nothing to do
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

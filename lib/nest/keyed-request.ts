@@ -60,7 +60,7 @@ export class KeyedRequest implements TapHooks {
   /** Runs what lies below, and keeps its own subscription whatever those above do with theirs. */
   follow(next: CallHandler): Observable<unknown> {
     return new Observable((subscriber) => {
-      if (this.#answeredBefore || subscriber.closed) {
+      if (this.#answeredBefore) {
         this.#tap.letThrough();
         void this.#refuseHandler();
         return subscriber.error(new HandlerTooLate());
@@ -76,6 +76,7 @@ export class KeyedRequest implements TapHooks {
           },
           complete: () => {
             over = true;
+            this.#leftBehind();
             subscriber.complete();
           },
         }),

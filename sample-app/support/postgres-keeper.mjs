@@ -3,13 +3,12 @@
  * (see embedded-postgres.mjs). It makes the cluster, starts the server, says where it is, and at
  * the end of the line between the two stops it and removes what was temporary.
  */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { makeFolder, makeWay, serverIn } from './durable-cluster.mjs';
 import { canReach, databaseUser, giveTo, temporaryFolder, usableBinaries } from './postgres-binaries.mjs';
 
@@ -17,7 +16,7 @@ import { canReach, databaseUser, giveTo, temporaryFolder, usableBinaries } from 
  * @typedef {import('./embedded-postgres.mjs').PostgresOptions} PostgresOptions
  * @typedef {import('./embedded-postgres.mjs').KeeperMessage} KeeperMessage
  * @typedef {import('./postgres-binaries.mjs').DatabaseUser} DatabaseUser
- * @typedef {{ bin: string, data: string, user: DatabaseUser, durable: boolean, logFile: string }} Plan
+ * @typedef {{ bin: string, data: string, user: DatabaseUser, temporary: string, durable: boolean, logFile: string }} Plan
  * @typedef {{ port: number, exited: Promise<unknown>, signal: (name: NodeJS.Signals) => void }} Server
  */
 
@@ -48,7 +47,7 @@ async function keep({ dataDir, port }) {
   try {
     const { bin, major } = usableBinaries(user, temporary);
     const home = dataDir ?? temporary;
-    const plan = { bin, user, durable: dataDir !== undefined, data: join(home, 'postgres'), logFile: join(home, 'server.log') };
+    const plan = { bin, user, temporary, durable: dataDir !== undefined, data: join(home, 'postgres'), logFile: join(home, 'server.log') };
     if (!existsSync(join(plan.data, 'PG_VERSION'))) await makeCluster(plan);
     checkMajor(plan.data, major);
     const server = await startServer(plan, port);
@@ -64,33 +63,44 @@ async function keep({ dataDir, port }) {
  * Under another name first: a cluster whose making was cut short looks like one, and is none.
  * @param {Plan} plan
  */
-async function makeCluster({ bin, data, user, durable }) {
-  const unfinished = `${data}.new`;
+async function makeCluster(plan) {
+  const unfinished = `${plan.data}.new`;
   rmSync(unfinished, { recursive: true, force: true });
   mkdirSync(unfinished, { mode: 0o700 });
-  giveTo(user, unfinished);
-  const { name, ...surroundings } = within(unfinished, user);
-  const words = ['-D', name, '-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', ...(durable ? [] : ['--no-sync'])];
-  try {
-    await promisify(execFile)(join(bin, 'initdb'), words, { ...surroundings, signal: caller.signal });
-  } catch (cause) {
+  giveTo(plan.user, unfinished);
+  const words = ['-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', ...(plan.durable ? [] : ['--no-sync'])];
+  const initdb = launch('initdb', unfinished, words, plan, caller.signal);
+  const [code] = await once(initdb, 'exit').catch((error) => [error]); // an abort is an error too
+  if (code !== 0) {
     rmSync(unfinished, { recursive: true, force: true });
-    const { stderr, message } = /** @type {Error & { stderr?: string }} */ (cause);
-    throw new Error(`initdb failed: ${stderr || message}`, { cause });
+    throw new Error(`initdb failed (${code}):\n${readFileSync(plan.logFile, 'utf8').slice(-4000)}`);
   }
-  renameSync(unfinished, data);
+  renameSync(unfinished, plan.data);
 }
 
 /**
- * How a program of Postgres is run in a folder of its user's, and what it may call that folder.
- * Below a folder that only root can enter, the folder's path is of no use to another user; but its
- * working directory is, wherever that is, once root has put the program there.
- * @param {string} folder
- * @param {DatabaseUser} user
+ * Runs a program of Postgres on a folder of its user's. Below a folder that only root can enter the
+ * folder's path is of no use to that user; but Linux lets a process reach what it was given open.
+ * @param {'initdb' | 'postgres'} program
+ * @param {string} data
+ * @param {string[]} words
+ * @param {Plan} plan
+ * @param {AbortSignal} [signal]
  */
-function within(folder, user) {
-  const env = { ...process.env, LC_ALL: 'C', TZ: 'UTC' }; // no locale and no zone of this machine's
-  return { ...user, cwd: folder, env, name: canReach(user, '-x', folder) ? folder : '/proc/self/cwd' };
+function launch(program, data, words, { bin, user, temporary, logFile }, signal) {
+  const [log, folder] = [openSync(logFile, 'w'), openSync(data, 'r')];
+  try {
+    return spawn(join(bin, program), ['-D', canReach(user, '-x', data) ? data : '/proc/self/fd/3', ...words], {
+      ...user,
+      ...(signal && { signal }),
+      cwd: temporary,
+      env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' }, // no locale and no zone of this machine's
+      stdio: ['ignore', log, log, folder],
+    });
+  } finally {
+    closeSync(log);
+    closeSync(folder);
+  }
 }
 
 /** @param {string} data @param {string} major */
@@ -112,11 +122,8 @@ async function startServer(plan, wanted) {
     timezone: 'UTC',
     ...(plan.durable ? {} : { fsync: 'off', full_page_writes: 'off' }),
   };
-  const { name, ...surroundings } = within(plan.data, plan.user);
-  const words = ['-D', name, '-p', String(port), ...Object.entries(settings).flatMap(([setting, value]) => ['-c', `${setting}=${value}`])];
-  const log = openSync(plan.logFile, 'w');
-  const server = spawn(join(plan.bin, 'postgres'), words, { ...surroundings, stdio: ['ignore', log, log] });
-  closeSync(log);
+  const words = ['-p', String(port), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
+  const server = launch('postgres', plan.data, words, plan);
   const exited = once(server, 'exit').catch((error) => error);
 
   const deadline = Date.now() + START_WITHIN_MS;

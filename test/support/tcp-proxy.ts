@@ -9,7 +9,7 @@ import type { AddressInfo, Socket } from 'node:net';
 export interface TcpProxy {
   /** The database's URL by way of this line. */
   readonly url: string;
-  /** Names of the statements that were sent, in their order; the text of those without one. */
+  /** Names of the statements that clients have sent, in their order; the text of those without one. */
   readonly statements: readonly string[];
   /** Connections that were asked for so far, whatever became of them. */
   readonly connections: number;
@@ -24,8 +24,8 @@ export interface TcpProxy {
 }
 
 interface Line {
-  readonly client: Socket;
-  readonly server: Socket;
+  /** Sends what was held back. */
+  flow(): void;
   break(): void;
 }
 
@@ -40,9 +40,11 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
   const listener = createServer((client) => {
     connections += 1;
     const server = connect(Number(serverPort), hostname);
+    const held: { readonly to: Socket; readonly bytes: Buffer }[] = [];
     const line: Line = {
-      client,
-      server,
+      flow() {
+        for (const { to, bytes } of held.splice(0)) to.write(bytes);
+      },
       break() {
         lines.delete(line);
         client.destroy();
@@ -56,19 +58,21 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
       losesAnswer = losing.lost;
       losing = undefined;
     });
+    const pass = (to: Socket, bytes: Buffer): void => void (mode === 'hang' ? held.push({ to, bytes }) : to.write(bytes));
     lines.add(line);
     client.on('data', (bytes: Buffer) => {
       frontend.read(bytes);
-      server.write(bytes);
+      pass(server, bytes);
     });
     server.on('data', (bytes: Buffer) => {
-      if (losesAnswer === undefined) return client.write(bytes);
+      if (losesAnswer === undefined) return pass(client, bytes);
       line.break();
       losesAnswer();
     });
-    for (const socket of [client, server]) socket.on('error', line.break).on('close', line.break);
+    // What was sent before the client gave up may still arrive, as it does on a real network.
+    client.on('error', ignored).on('close', () => (mode === 'hang' && held.length > 0 ? undefined : line.break()));
+    server.on('error', ignored).on('close', line.break);
     if (mode === 'cut') line.break();
-    if (mode === 'hang') for (const socket of [client, server]) socket.pause();
   });
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
@@ -86,11 +90,10 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
     },
     hang() {
       mode = 'hang';
-      for (const { client, server } of lines) for (const socket of [client, server]) socket.pause();
     },
     restore() {
       mode = 'open';
-      for (const { client, server } of lines) for (const socket of [client, server]) socket.resume();
+      for (const line of lines) line.flow();
     },
     loseAnswerTo: (statement) => new Promise((lost) => (losing = { statement, lost })),
     async close() {
@@ -133,3 +136,7 @@ class FrontendMessages {
 /** “Bind” names a portal and then the statement; “Query” has the text. */
 const BIND = 0x42;
 const SIMPLE_QUERY = 0x51;
+
+function ignored(): void {
+  // 'close' follows
+}

@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   statSync,
   unlinkSync,
@@ -34,7 +35,6 @@ const CALLER = `
   }`;
 
 interface Caller {
-  readonly process: ChildProcess;
   readonly url: string;
   readonly notes: readonly string[];
   stop(): Promise<void>;
@@ -47,10 +47,10 @@ jest.setTimeout(60_000);
 let folder: string;
 let temporary: string;
 let dataDir: string;
-let callers: Caller[];
+let spawned: ChildProcess[];
 
 beforeEach(() => {
-  callers = [];
+  spawned = [];
   folder = mkdtempSync('/tmp/launcher-test-'); // the database's user can enter it after the next line, whatever TMPDIR is
   chmodSync(folder, 0o755);
   temporary = join(folder, 'tmp');
@@ -59,7 +59,7 @@ beforeEach(() => {
 });
 
 afterEach(async () => {
-  for (const caller of callers) await caller.kill();
+  for (const child of spawned) child.kill('SIGKILL');
   await until('all servers are gone', () => processesOn(folder).length === 0);
   rmSync(folder, { recursive: true, force: true });
 });
@@ -141,6 +141,18 @@ describe('a durable Postgres', () => {
     await expect(start({ dataDir })).rejects.toThrow(/made by Postgres 9.*PG_PACKAGE or PG_BIN_DIR/);
   });
 
+  it('keeps its data below a folder that only its owner can enter', async () => {
+    const closed = join(folder, 'closed');
+    mkdirSync(closed, { mode: 0o700 });
+    const first = await start({ dataDir: join(closed, 'data') });
+    await ask(first, 'create table kept as select 42 as answer');
+    process.kill(ownerOf(join(closed, 'data')).keeper, 'SIGKILL');
+    await first.kill();
+    const second = await start({ dataDir: join(closed, 'data') });
+    expect(second.notes).toEqual([expect.stringContaining('left behind')]);
+    expect(await ask(second, 'select answer from kept')).toBe(42);
+  });
+
   it('comes back under the port it is asked for', async () => {
     const first = await start({ dataDir });
     await first.stop();
@@ -178,8 +190,7 @@ async function start(options: PostgresOptions, env: NodeJS.ProcessEnv = {}): Pro
   const child = spawnCaller(options, env);
   const [answer] = (await once(child, 'message')) as [{ url: string; notes: string[] } | { fault: string }];
   if ('fault' in answer) throw new Error(answer.fault);
-  const caller: Caller = {
-    process: child,
+  return {
     ...answer,
     async stop() {
       child.send('stop');
@@ -191,16 +202,16 @@ async function start(options: PostgresOptions, env: NodeJS.ProcessEnv = {}): Pro
       await once(child, 'exit');
     },
   };
-  callers.push(caller);
-  return caller;
 }
 
 function spawnCaller(options: PostgresOptions, env: NodeJS.ProcessEnv = {}): ChildProcess {
   const { PG_BIN_DIR, PG_PACKAGE } = process.env; // the leg's choice of a major version
-  return spawn(process.execPath, ['--input-type=module', '-e', CALLER, JSON.stringify(options)], {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', CALLER, JSON.stringify(options)], {
     env: { PATH: process.env['PATH'], TMPDIR: temporary, ...(PG_BIN_DIR && { PG_BIN_DIR }), ...(PG_PACKAGE && { PG_PACKAGE }), ...env },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
+  spawned.push(child);
+  return child;
 }
 
 async function ask({ url }: Caller, sql: string): Promise<unknown> {
@@ -214,20 +225,21 @@ async function ask({ url }: Caller, sql: string): Promise<unknown> {
   }
 }
 
-/** Command lines of living processes that name the folder. */
+/** The programs of Postgres that are at work in this folder, by their command lines. */
 function processesOn(path: string): string[] {
-  return commands().filter((command) => command.includes(path) && /postgres -D|initdb/.test(command));
+  return commands().filter((command) => command.includes(path) && /\/(postgres|initdb) -D/.test(command));
 }
 
+/** Command lines of all living processes, each with its working directory where this system tells it. */
 function commands(): string[] {
   if (!existsSync('/proc/self/cmdline')) return execFileSync('ps', ['-axww', '-o', 'command='], { encoding: 'utf8' }).split('\n');
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+        return `${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')} in ${readlinkSync(`/proc/${pid}/cwd`)}`;
       } catch {
-        return ''; // gone in between
+        return ''; // gone in between, or another user's
       }
     });
 }

@@ -27,7 +27,11 @@ export const SETTINGS: ExecutionSettings = {
 };
 
 export const FINGERPRINT = randomBytes(32);
-export const ANSWER: RecordedResponse = { status: 201, headers: [['content-type', 'application/json']], body: Buffer.from('{"paid":true}') };
+export const ANSWER: RecordedResponse = {
+  status: 201,
+  headers: [['content-type', 'application/json']],
+  body: Buffer.from('{"paid":true}'),
+};
 
 export function anAdmission(fields: Partial<Omit<Admission, 'settings'>> = {}, settings: Partial<ExecutionSettings> = {}): Admission {
   return {
@@ -75,7 +79,9 @@ export function inTurn<Answer>(...answers: [Answer | Error, ...(Answer | Error)[
   };
 }
 
-export type StoreCall = { [Method in keyof IdempotencyStore]: { readonly method: Method; readonly args: Parameters<IdempotencyStore[Method]> } }[keyof IdempotencyStore];
+export type StoreCall = {
+  [Method in keyof IdempotencyStore]: { readonly method: Method; readonly args: Parameters<IdempotencyStore[Method]> };
+}[keyof IdempotencyStore];
 
 export interface FakeStore extends IdempotencyStore {
   readonly calls: readonly StoreCall[];

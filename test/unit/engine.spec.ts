@@ -49,12 +49,15 @@ describe('begin', () => {
       expect(wordOf(await engine.begin(anAdmission({}, { onLostExecution })))).toBe(expected);
     });
 
-    it.each<RecordState>(['running', 'lost', 'open', 'completed', 'sealed'])('a %s record of another request: IDEMPOTENCY_KEY_REUSED, and nothing is touched', async (state) => {
-      const { engine, store } = anEngine({ claim: async () => found(aRecord(state, { fingerprint: randomBytes(32) })) });
-      const verdict = await engine.begin(anAdmission({}, { onLostExecution }));
-      expect(verdict).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_REUSED', status: 422 } });
-      expect(store.calls.map(({ method }) => method)).toEqual(['claim']);
-    });
+    it.each<RecordState>(['running', 'lost', 'open', 'completed', 'sealed'])(
+      'a %s record of another request: IDEMPOTENCY_KEY_REUSED, and nothing is touched',
+      async (state) => {
+        const { engine, store } = anEngine({ claim: async () => found(aRecord(state, { fingerprint: randomBytes(32) })) });
+        const verdict = await engine.begin(anAdmission({}, { onLostExecution }));
+        expect(verdict).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_REUSED', status: 422 } });
+        expect(store.calls.map(({ method }) => method)).toEqual(['claim']);
+      },
+    );
   });
 
   it('replays the very answer that is stored', async () => {
@@ -120,7 +123,10 @@ describe('begin', () => {
 
   it('refuses a record that can’t be read, without a second run', async () => {
     const { engine, store, log } = anEngine({ claim: async () => Promise.reject(new RecordUnreadable()) });
-    expect(await engine.begin(anAdmission({}, { onStoreFailure: 'bypass' }))).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_RECORD_UNREADABLE', status: 500 } });
+    expect(await engine.begin(anAdmission({}, { onStoreFailure: 'bypass' }))).toMatchObject({
+      kind: 'refuse',
+      error: { code: 'IDEMPOTENCY_RECORD_UNREADABLE', status: 500 },
+    });
     expect(log.types).toEqual(['rejected']);
     await atRest();
     expect(store.called('release')).toHaveLength(0);
@@ -161,11 +167,31 @@ describe('settle', () => {
 
   it.each<[string, Settled, object]>([
     ['the new owner’s answer', { kind: 'superseded', record: aRecord('completed') }, { kind: 'replay', answer: ANSWER }],
-    ['409 while the new owner runs', { kind: 'superseded', record: aRecord('running') }, { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE', retryAfter: 2 } }],
-    ['409 where the new owner is lost too', { kind: 'superseded', record: aRecord('lost') }, { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } }],
-    ['409 where the new owner was not replayable', { kind: 'superseded', record: aRecord('sealed') }, { kind: 'refuse', error: { code: 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE' } }],
-    ['409 where the record is gone', { kind: 'superseded', record: undefined }, { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } }],
-    ['409, and not its answer, where another request has the key by now', { kind: 'superseded', record: aRecord('completed', { fingerprint: randomBytes(32) }) }, { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } }],
+    [
+      '409 while the new owner runs',
+      { kind: 'superseded', record: aRecord('running') },
+      { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE', retryAfter: 2 } },
+    ],
+    [
+      '409 where the new owner is lost too',
+      { kind: 'superseded', record: aRecord('lost') },
+      { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } },
+    ],
+    [
+      '409 where the new owner was not replayable',
+      { kind: 'superseded', record: aRecord('sealed') },
+      { kind: 'refuse', error: { code: 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE' } },
+    ],
+    [
+      '409 where the record is gone',
+      { kind: 'superseded', record: undefined },
+      { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } },
+    ],
+    [
+      '409, and not its answer, where another request has the key by now',
+      { kind: 'superseded', record: aRecord('completed', { fingerprint: randomBytes(32) }) },
+      { kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } },
+    ],
   ])('a superseded owner’s client gets %s', async (_, settled, expected) => {
     const bench = anEngine({ complete: async () => settled });
     const execution = await bench.run();
@@ -178,7 +204,10 @@ describe('settle', () => {
 
   it('refuses the answer where the record can’t be read', async () => {
     const bench = anEngine({ complete: async () => Promise.reject(new RecordUnreadable()) });
-    expect(await bench.engine.settle(await bench.run(), KEEP)).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_RECORD_UNREADABLE' } });
+    expect(await bench.engine.settle(await bench.run(), KEEP)).toMatchObject({
+      kind: 'refuse',
+      error: { code: 'IDEMPOTENCY_RECORD_UNREADABLE' },
+    });
     expect(bench.store.called('complete')).toHaveLength(1);
   });
 });
@@ -205,7 +234,10 @@ describe('drain and close', () => {
   it('lets nobody begin any more, with 503', async () => {
     const bench = anEngine();
     await bench.engine.drain(30 * SECOND);
-    expect(await bench.engine.begin(anAdmission())).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_STORE_UNAVAILABLE', status: 503, retryAfter: 1 } });
+    expect(await bench.engine.begin(anAdmission())).toMatchObject({
+      kind: 'refuse',
+      error: { code: 'IDEMPOTENCY_STORE_UNAVAILABLE', status: 503, retryAfter: 1 },
+    });
     expect(bench.store.called('claim')).toHaveLength(0);
     expect(bench.log.types).toEqual(['rejected']);
   });
@@ -249,6 +281,22 @@ describe('drain and close', () => {
     expect(drained).toBe(false);
     await bench.clock.advance(1);
     await draining;
+  });
+
+  it('calls off what has not begun when its time is over, and nothing sooner', async () => {
+    const bench = anEngine();
+    const execution = await bench.run();
+    let calledOff = false;
+    execution.whenCalledOff(async () => {
+      calledOff = true;
+      await bench.engine.settle(execution, { kind: 'free' });
+    });
+    const draining = bench.engine.drain(30 * SECOND);
+    await bench.clock.advance(30 * SECOND - 1);
+    expect(calledOff).toBe(false);
+    await bench.clock.advance(1);
+    await draining;
+    expect(bench.store.called('release')).toHaveLength(1);
   });
 
   it('waits for a claim that is on its way, and takes it back since its handler will not begin', async () => {

@@ -103,7 +103,10 @@ describe('Observer', () => {
     observer.claimed(anExecution(), false);
 
     const [claimed, released, other] = log.events;
-    expect(claimed).toMatchObject({ keyDigest: expect.stringMatching(/^[0-9a-f]{16}$/), scopeDigest: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect(claimed).toMatchObject({
+      keyDigest: expect.stringMatching(/^[0-9a-f]{16}$/),
+      scopeDigest: expect.stringMatching(/^[0-9a-f]{16}$/),
+    });
     expect(released?.keyDigest).toBe(claimed?.keyDigest);
     expect(other?.keyDigest).not.toBe(claimed?.keyDigest);
     expect(other?.scopeDigest).toBe(claimed?.scopeDigest);

@@ -12,6 +12,10 @@ function aRun() {
 
 const bug = new Error('a bug');
 
+function fail(): never {
+  throw bug;
+}
+
 describe('a run', () => {
   it('has not begun until the handler is called', () => {
     const { run } = aRun();
@@ -43,7 +47,7 @@ describe('a run', () => {
   });
 
   it.each<[string, () => unknown]>([
-    ['thrown', () => { throw bug; }], // prettier-ignore
+    ['thrown', () => fail()],
     ['rejected', async () => Promise.reject(bug)],
     ['emitted by an Observable', () => throwError(() => bug)],
     ['emitted by an Observable in a promise', async () => throwError(() => bug)],

@@ -347,7 +347,7 @@ describe('a response that has closed', () => {
     const done = deferred();
     const server = await RawServer.start((_request, response) => {
       response.once('close', () => {
-        const door = { raw: response, pendingHeaders: () => ({}), setHeader: () => undefined };
+        const door = { raw: response, pendingHeaders: () => ({}), setHeader: () => undefined, muteViews: () => undefined };
         replayResponse(door, { status: 200, headers: [], body: Buffer.from('x') }, {});
         done.resolve();
       });

@@ -36,12 +36,18 @@ describe('a lease', () => {
     expect(renewals()).toHaveLength(3);
   });
 
-  it('is renewed within a third of it, or not this time: two more tries are left then', async () => {
-    const { keeper, clock, store } = aKeeper();
-    keeper.keep(anExecution({ leaseMs: 30 * SECOND }));
-    await clock.advance(10 * SECOND);
-    expect(store.called('renew')[0]![1]).toBe(10 * SECOND);
-  });
+  it.each([
+    [9, 5, 3],
+    [60, 5, 5],
+  ])(
+    'of %d s waits for Postgres, which has %d s, no longer than %d s: another try is left then, and a shutdown waits no longer either',
+    async (lease, patience, wait) => {
+      const { keeper, clock, store } = aKeeper();
+      keeper.keep(anExecution({ leaseMs: lease * SECOND, storeTimeoutMs: patience * SECOND }));
+      await clock.advance((lease / 3) * SECOND);
+      expect(store.called('renew')[0]![1]).toBe(wait * SECOND);
+    },
+  );
 
   it('is let alone once its execution is settled', async () => {
     const { keeper, clock, renewals } = aKeeper();

@@ -25,17 +25,23 @@ describe('Postgres away at a claim', () => {
     expect(log.types).toEqual(['store-failed']);
   });
 
-  it.each(['reject', 'bypass'] as const)('takes the claim back by its token, which may have arrived all the same (%s)', async (onStoreFailure) => {
-    const { engine, store, clock } = anEngine({ claim: async () => Promise.reject(outage()) });
-    await engine.begin(anAdmission({}, { onStoreFailure }));
-    await clock.advance(0);
-    const [claim] = store.called('claim')[0]!;
-    expect(store.called('release').map(([{ id, owner }]) => ({ id, owner }))).toEqual([{ id: claim.id, owner: claim.owner }]);
-    expect(clock.pending).toBe(0);
-  });
+  it.each(['reject', 'bypass'] as const)(
+    'takes the claim back by its token, which may have arrived all the same (%s)',
+    async (onStoreFailure) => {
+      const { engine, store, clock } = anEngine({ claim: async () => Promise.reject(outage()) });
+      await engine.begin(anAdmission({}, { onStoreFailure }));
+      await clock.advance(0);
+      const [claim] = store.called('claim')[0]!;
+      expect(store.called('release').map(([{ id, owner }]) => ({ id, owner }))).toEqual([{ id: claim.id, owner: claim.owner }]);
+      expect(clock.pending).toBe(0);
+    },
+  );
 
   it('takes a take-over back, too', async () => {
-    const { engine, store, clock } = anEngine({ claim: async () => found(aRecord('lost')), takeOver: async () => Promise.reject(outage()) });
+    const { engine, store, clock } = anEngine({
+      claim: async () => found(aRecord('lost')),
+      takeOver: async () => Promise.reject(outage()),
+    });
     await engine.begin(anAdmission());
     await clock.advance(0);
     expect(store.called('release')[0]![0].owner).toBe(store.called('takeOver')[0]![0].owner);
@@ -127,6 +133,20 @@ describe('Postgres away at a completion', () => {
     expect(bench.clock.pending).toBe(0);
   });
 
+  it('waits in the background, too, no longer than the route’s time for one try', async () => {
+    const bench = anEngine({
+      complete: async () => Promise.reject(outage()),
+      claim: inTurn<ClaimResult>(CLAIMED, outage()),
+      release: async () => false,
+    });
+    const settling = bench.engine.settle(await bench.run(anAdmission({}, { storeTimeoutMs: 5 * SECOND, leaseMs: 60 * SECOND })), KEEP);
+    await bench.engine.begin(anAdmission({}, { storeTimeoutMs: 5 * SECOND, leaseMs: 60 * SECOND }));
+    await bench.clock.advance(30 * SECOND);
+    await settling;
+    for (const [, , , withinMs] of bench.store.called('complete')) expect(withinMs).toBeLessThanOrEqual(5 * SECOND);
+    for (const [, withinMs] of bench.store.called('release')) expect(withinMs).toBeLessThanOrEqual(5 * SECOND);
+  });
+
   it('in the background, too, hears of it when somebody has taken the key over', async () => {
     const bench = anEngine({ complete: inTurn<Settled>(outage(), { kind: 'superseded', record: undefined }) });
     const execution = await bench.run(anAdmission({}, { storeTimeoutMs: 1 }));
@@ -171,7 +191,10 @@ describe('Postgres away at a completion', () => {
 
   it('a release that finds nothing at its first try belongs to a superseded owner', async () => {
     const bench = anEngine({ release: async () => false });
-    expect(await bench.engine.settle(await bench.run(), { kind: 'free' })).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } });
+    expect(await bench.engine.settle(await bench.run(), { kind: 'free' })).toMatchObject({
+      kind: 'refuse',
+      error: { code: 'IDEMPOTENCY_KEY_IN_USE' },
+    });
     expect(bench.log.types).toContain('lock-lost');
   });
 });

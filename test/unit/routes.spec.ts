@@ -73,7 +73,10 @@ describe('a decorated handler', () => {
   });
 
   it('goes by the module’s options where it has none of its own', () => {
-    expect(routeOf(Payments, 'create', { lockTtl: '7s', ttl: '1h' })?.settings).toMatchObject({ leaseMs: 7000, retentionMs: 48 * 3_600_000 });
+    expect(routeOf(Payments, 'create', { lockTtl: '7s', ttl: '1h' })?.settings).toMatchObject({
+      leaseMs: 7000,
+      retentionMs: 48 * 3_600_000,
+    });
   });
 });
 
