@@ -69,11 +69,13 @@ async function makeCluster(plan) {
   mkdirSync(unfinished, { mode: 0o700 });
   giveTo(plan.user, unfinished);
   const words = ['-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', ...(plan.durable ? [] : ['--no-sync'])];
-  const initdb = launch('initdb', unfinished, words, plan, caller.signal);
-  const [code] = await once(initdb, 'exit').catch((error) => [error]); // an abort is an error too
+  const initdb = launch('initdb', unfinished, words, plan);
+  caller.signal.addEventListener('abort', () => initdb.kill(), { once: true });
+  if (caller.signal.aborted) initdb.kill();
+  const [code, signal] = await once(initdb, 'exit').catch((error) => [error]);
   if (code !== 0) {
-    rmSync(unfinished, { recursive: true, force: true });
-    throw new Error(`initdb failed (${code}):\n${readFileSync(plan.logFile, 'utf8').slice(-4000)}`);
+    rmSync(unfinished, { recursive: true, force: true, maxRetries: 5 });
+    throw new Error(`initdb failed (${code ?? signal}):\n${readFileSync(plan.logFile, 'utf8').slice(-4000)}`);
   }
   renameSync(unfinished, plan.data);
 }
@@ -85,21 +87,20 @@ async function makeCluster(plan) {
  * @param {string} data
  * @param {string[]} words
  * @param {Plan} plan
- * @param {AbortSignal} [signal]
  */
-function launch(program, data, words, { bin, user, temporary, logFile }, signal) {
-  const [log, folder] = [openSync(logFile, 'w'), openSync(data, 'r')];
+function launch(program, data, words, { bin, user, temporary, logFile }) {
+  const log = openSync(logFile, 'w');
+  const folder = canReach(user, '-x', data) ? undefined : openSync(data, 'r');
   try {
-    return spawn(join(bin, program), ['-D', canReach(user, '-x', data) ? data : '/proc/self/fd/3', ...words], {
+    return spawn(join(bin, program), ['-D', folder === undefined ? data : '/proc/self/fd/3', ...words], {
       ...user,
-      ...(signal && { signal }),
       cwd: temporary,
       env: { ...process.env, LC_ALL: 'C', TZ: 'UTC' }, // no locale and no zone of this machine's
-      stdio: ['ignore', log, log, folder],
+      stdio: ['ignore', log, log, folder ?? 'ignore'],
     });
   } finally {
     closeSync(log);
-    closeSync(folder);
+    if (folder !== undefined) closeSync(folder);
   }
 }
 
