@@ -13,7 +13,7 @@ export type StoreIf = 'all' | ((status: number, error?: unknown) => boolean);
  */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([401, 403, 408, 425, 429]);
 
-export function keepsByDefault(status: number): boolean {
+function keepsByDefault(status: number): boolean {
   return status < 500 && !PASSING_STATUSES.has(status);
 }
 

@@ -20,7 +20,7 @@ export type Scope =
  * An OpenID `sub` has up to 255 characters and a tenant may stand beside it. Twice that still fits
  * an index entry of Postgres (2704 bytes) with four bytes for each character.
  */
-export const MAX_SCOPE_CHARACTERS = 512;
+const MAX_SCOPE_CHARACTERS = 512;
 
 /** In this order: what databases call it, what tokens call it, what is left. */
 const USER_PROPERTIES = ['id', 'sub', 'userId'] as const;

@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
  * From now on the stream ignores `destroy()`, unless it has an error or has been read to its end.
  * The returned function ends that, and makes up for a `destroy()` that was ignored.
  */
-export function shieldStream(stream: Readable): () => void {
+function shieldStream(stream: Readable): () => void {
   const own = Object.hasOwn(stream, 'destroy');
   const below = stream.destroy;
   let ignored = false;

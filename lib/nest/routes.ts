@@ -83,7 +83,6 @@ function routeOf(
 ): IdempotentRoute {
   const { token, behindInterceptors, classOptions, handlerOptions } = metadata;
   const requestMethod = Reflect.getMetadata(NEST.method, method) as RequestMethod;
-  const version: unknown = Reflect.getMetadata(NEST.version, method) ?? Reflect.getMetadata(NEST.version, controller);
   const written = {
     controller: controller.name,
     method: name,
@@ -94,10 +93,16 @@ function routeOf(
   return {
     token,
     behindInterceptors,
-    version: version === undefined ? undefined : String(version),
+    version: versionOf(controller, method),
     settings: resolveRoute(options, written, faults),
     covers: requestMethod === RequestMethod.ALL ? (sent) => !SAFE_METHODS.has(sent) : () => true,
   };
+}
+
+/** A version is a text, a list of them, or Nest's symbol for any. */
+function versionOf(controller: Class, method: Method): string | undefined {
+  const version: unknown = Reflect.getMetadata(NEST.version, method) ?? Reflect.getMetadata(NEST.version, controller);
+  return Array.isArray(version) ? version.map(String).join(',') : typeof version === 'string' ? version : undefined;
 }
 
 function reporterFor(where: string): (error: unknown) => void {

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { Client, Pool } from 'pg';
 import { DataSource } from 'typeorm';
+import { idempotencyMigrations, idempotencyMigrationsFor } from '../../migrations/index.js';
 
 export interface TestDatabase {
   readonly url: string;
@@ -29,7 +30,6 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 
 /** Makes the library's tables, as an application's migration run would. */
 export async function migrate(database: { readonly url: string }, schema?: string): Promise<void> {
-  const { idempotencyMigrations, idempotencyMigrationsFor } = await import('../../migrations/index.js');
   const migrations = schema === undefined ? idempotencyMigrations : idempotencyMigrationsFor({ schema });
   const dataSource = new DataSource({ type: 'postgres', url: database.url, migrations: [...migrations] });
   await dataSource.initialize();

@@ -14,7 +14,7 @@ import { ManualClock } from '../support/manual-clock.js';
 
 export const SECOND = 1000;
 
-export const SETTINGS: ExecutionSettings = {
+const SETTINGS: ExecutionSettings = {
   retentionMs: 86_400 * SECOND,
   leaseMs: 60 * SECOND,
   retryAfterMs: 2 * SECOND,
@@ -26,7 +26,7 @@ export const SETTINGS: ExecutionSettings = {
   keeps: (status) => status < 500,
 };
 
-export const FINGERPRINT = randomBytes(32);
+const FINGERPRINT = randomBytes(32);
 export const ANSWER: RecordedResponse = {
   status: 201,
   headers: [['content-type', 'application/json']],

@@ -277,7 +277,7 @@ describe('faults', () => {
 
   const ofTheModule: Case[] = [
     ['dataSource', {}, /no TypeORM DataSource/],
-    ['dataSource', { ...dataSource, options: { type: 'mysql' } }, /of the type 'mysql'/],
+    ['dataSource', Object.assign(Object.create(dataSource) as typeof dataSource, { options: { type: 'mysql' } }), /of the type 'mysql'/],
     ['pool', {}, /no pg Pool/],
     ['poolSize', 0, /less than 1/],
     ['poolSize', 101, /more than 100/],
