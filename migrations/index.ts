@@ -4,6 +4,7 @@
  */
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { createIdempotencyRecords, createSchema, dropIdempotencyRecords } from './1764000000000-create-idempotency-records.js';
+import { createIdempotencySteps, dropIdempotencySteps } from './1767000000000-create-idempotency-steps.js';
 
 export type IdempotencyMigration = new () => MigrationInterface;
 
@@ -32,6 +33,18 @@ export function idempotencyMigrationsFor({ schema }: { readonly schema: string }
 
       async down(runner: QueryRunner): Promise<void> {
         await runner.query(dropIdempotencyRecords(schema)); // the schema stays: other tables may have moved in
+      }
+    },
+
+    class CreateIdempotencySteps1767000000000 implements MigrationInterface {
+      readonly name = `CreateIdempotencySteps${place}1767000000000`;
+
+      async up(runner: QueryRunner): Promise<void> {
+        await runner.query(createIdempotencySteps(schema));
+      }
+
+      async down(runner: QueryRunner): Promise<void> {
+        await runner.query(dropIdempotencySteps(schema));
       }
     },
   ];

@@ -14,6 +14,13 @@ export type IdempotencyErrorCode =
   | 'IDEMPOTENCY_OUTCOME_UNKNOWN'
   | 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE'
   | 'IDEMPOTENCY_RECORD_UNREADABLE'
+  | 'IDEMPOTENCY_TRANSACTION_FAILED'
+  | 'IDEMPOTENCY_TRANSACTION_MISUSED'
+  | 'IDEMPOTENCY_EXECUTION_SUPERSEDED'
+  | 'IDEMPOTENCY_STEP_INVALID'
+  | 'IDEMPOTENCY_ANSWER_TOO_EARLY'
+  | 'IDEMPOTENCY_ANSWER_TOO_LARGE'
+  | 'IDEMPOTENCY_ANSWER_STANDS'
   | 'IDEMPOTENCY_SCHEMA_MISSING'
   | 'IDEMPOTENCY_SCHEMA_OUTDATED';
 
@@ -142,6 +149,79 @@ export class RecordUnreadable extends IdempotencyError {
   readonly title = 'Idempotency record cannot be read';
   constructor(options?: { readonly cause?: unknown }) {
     super('There is a record for this idempotency key that cannot be read, so nothing was done.', options);
+  }
+}
+
+/** Postgres refused to commit; nothing of the transaction is left, and the key is free (or open). */
+export class TransactionFailed extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_TRANSACTION_FAILED';
+  readonly status: 500 | 503;
+  readonly title = 'Transaction failed';
+  /** @param transient a serialization failure or a deadlock, which another try may not meet */
+  constructor(transient: boolean, options?: { readonly cause?: unknown }) {
+    super(
+      transient
+        ? 'The transaction met another one and was rolled back. Try again with the same key.'
+        : 'The transaction could not be committed and was rolled back.',
+      { ...options, ...(transient ? { retryAfterMs: 1000 } : {}) },
+    );
+    this.status = transient ? 503 : 500;
+  }
+}
+
+/** Something was asked of a transaction that is over, or that would have ended it. */
+export class TransactionMisused extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_TRANSACTION_MISUSED';
+  readonly status = 500;
+  readonly title = 'Transaction was misused';
+}
+
+/** Thrown into a handler whose lease was lost: whatever it still does is refused. */
+export class ExecutionSuperseded extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_EXECUTION_SUPERSEDED';
+  readonly status = 409;
+  readonly title = 'Execution was superseded';
+  constructor() {
+    super('Another execution owns this idempotency key by now, so this one cannot record anything any more.');
+  }
+}
+
+/** A step that can't be told from another one, or whose result can't be recorded. */
+export class StepInvalid extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_STEP_INVALID';
+  readonly status = 500;
+  readonly title = 'Step is not valid';
+}
+
+export class AnswerTooEarly extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_ANSWER_TOO_EARLY';
+  readonly status = 500;
+  readonly title = 'Answer came before the end of its handler';
+  constructor() {
+    super(
+      'This atomic operation wrote its answer and then went on, perhaps waiting for that answer to be sent, so it was rolled back. Let the handler end first.',
+    );
+  }
+}
+
+export class AnswerTooLarge extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_ANSWER_TOO_LARGE';
+  readonly status = 500;
+  readonly title = 'Answer is too large';
+  constructor() {
+    super(
+      'The answer of this atomic operation is too large or endless, so it was rolled back. Raise maxBodyBytes, or take the operation out of atomic mode.',
+    );
+  }
+}
+
+/** A stored answer is never replaced, by hand neither. */
+export class AnswerStands extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_ANSWER_STANDS';
+  readonly status = 409;
+  readonly title = 'There is an answer already';
+  constructor() {
+    super('This idempotency key has an answer, which is not replaced. Forget the record first if it must go.');
   }
 }
 

@@ -65,6 +65,29 @@ export type RecordState = FoundRecord['state'];
 
 export type ClaimResult = { readonly kind: 'claimed'; readonly attempt: number } | { readonly kind: 'found'; readonly record: FoundRecord };
 
+/** What became of an attempt to take a lost or open record over. */
+export type TakeOverResult =
+  | { readonly kind: 'taken'; readonly attempt: number }
+  /** Its owner is inside a transaction that holds the row: alive, whatever the lease says. */
+  | { readonly kind: 'held' }
+  /** It is not as it was found: somebody was faster, or the late owner has settled it. */
+  | { readonly kind: 'changed' };
+
+/** What became of a key whose outcome was not one to keep. */
+export type Released =
+  | 'freed'
+  /** It has recorded steps: they and the fingerprint stay, and the next claim resumes. */
+  | 'opened'
+  /** This owner had nothing (any more) to give back. */
+  | 'absent';
+
+/** A finished phase of an execution, never to be repeated while the record lives. */
+export interface RecordedStep {
+  readonly name: string;
+  /** UTF-8 JSON; empty for `undefined`. */
+  readonly result: Buffer;
+}
+
 /** What became of an owner's last write. */
 export type Settled =
   | { readonly kind: 'settled' }
@@ -88,6 +111,8 @@ export interface RecordSummary {
   readonly attempt: number;
   /** The answer's HTTP status, where there is one. */
   readonly status?: number;
+  /** Names of the recorded steps, in the order in which they were recorded. */
+  readonly steps: readonly string[];
   readonly createdAt: Date;
   readonly completedAt?: Date;
   /** The end of a running execution's lease. */

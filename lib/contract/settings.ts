@@ -1,3 +1,12 @@
+import type { IsolationLevel } from './transaction.js';
+
+export interface AtomicSettings {
+  /** `undefined`: as the database has it. */
+  readonly isolation: IsolationLevel | undefined;
+  /** How often the whole handler is repeated after a serialization failure or a deadlock. */
+  readonly retries: number;
+}
+
 /** What a route has decided for its executions, resolved once at boot: nobody after that writes `?? default`. */
 export interface ExecutionSettings {
   /** How long an answer is kept, from its completion. */
@@ -8,6 +17,10 @@ export interface ExecutionSettings {
   readonly onLostExecution: 'rerun' | 'reject';
   /** Whether the claim's commit waits for the disk. */
   readonly durableClaim: boolean;
+  /** Handler and record in one transaction; `undefined` in plain mode. */
+  readonly atomic: AtomicSettings | undefined;
+  /** How long a request waits for the answer of the one that is running; 0: not at all, 409 at once. */
+  readonly waitMs: number;
   /** Longest wait for Postgres at the claim, and again at the settlement. */
   readonly storeTimeoutMs: number;
   readonly onStoreFailure: 'reject' | 'bypass';

@@ -6,8 +6,21 @@
  * can't be reached, did not answer in time or failed, it throws `StoreUnavailable`, and the write
  * may or may not have happened.
  */
-import type { Claim, ClaimResult, FoundRecord, Identity, Ownership, RecordSummary, Settled, StoreStats } from './record.js';
+import type {
+  Claim,
+  ClaimResult,
+  FoundRecord,
+  Identity,
+  Ownership,
+  RecordedStep,
+  RecordSummary,
+  Released,
+  Settled,
+  StoreStats,
+  TakeOverResult,
+} from './record.js';
 import type { RecordedResponse } from './recorded-response.js';
+import type { RecordTransaction, TransactionSettings } from './transaction.js';
 
 /** An execution whose lease is to be prolonged. */
 export interface Lease extends Ownership {
@@ -22,10 +35,10 @@ export interface IdempotencyStore {
   claim(claim: Claim, withinMs: number): Promise<ClaimResult>;
 
   /**
-   * Takes a lost or open record over from the owner it was found under. `undefined` when it is no
-   * longer so: somebody was faster, or the late owner has completed it.
+   * Takes a lost or open record over from the owner it was found under. Never waits for a row that a
+   * transaction holds.
    */
-  takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<{ readonly attempt: number } | undefined>;
+  takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<TakeOverResult>;
 
   /**
    * Keeps the answer for `retentionMs` from now. Refused once somebody else owns the key. Safe to
@@ -36,13 +49,52 @@ export interface IdempotencyStore {
   /** Ends the execution without a replayable answer, for `retentionMs` from now. Repeatable like `complete`. */
   seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled>;
 
-  /** Frees the key. `false` when this owner had nothing (any more) to free. Never touches another owner's row. */
-  release(ownership: Ownership, withinMs: number): Promise<boolean>;
+  /**
+   * Gives the key back: the record goes, or becomes open for `retentionMs` where steps were recorded.
+   * Never touches another owner's row.
+   */
+  release(ownership: Ownership, retentionMs: number, withinMs: number): Promise<Released>;
+
+  /** The steps that were recorded in this record's life, by whichever owner, in order. */
+  steps(ownership: Ownership, withinMs: number): Promise<readonly RecordedStep[]>;
+
+  /**
+   * Records a step, for good, without waiting for whoever holds the record's row. `false` when the
+   * owner is superseded. Repeatable: the same owner's same step counts as recorded.
+   */
+  recordStep(ownership: Ownership, step: RecordedStep, withinMs: number): Promise<boolean>;
+
+  /** Resolves when all that was committed in this database until now is on disk. */
+  flush(withinMs: number): Promise<void>;
+
+  /**
+   * Opens a transaction of the application's. Where it holds the record's row, nobody can take that
+   * over while the transaction lives; `undefined` when the claim is lost already: nothing has begun.
+   */
+  transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined>;
+
+  /**
+   * Says whether a transaction came through whose COMMIT was not answered. Waits at most `withinMs`
+   * for its backend to let go of the row; `undefined` when it has not by then.
+   *
+   * @param step which one it recorded, for a transaction that did not hold the record's row
+   */
+  outcomeOf(ownership: Ownership, withinMs: number, step?: string): Promise<'committed' | 'rolled-back' | undefined>;
 
   /** Prolongs many leases at once; the ids of those that were still owned. */
   renew(leases: readonly Lease[], withinMs: number): Promise<readonly string[]>;
 
   find(identity: Identity): Promise<RecordSummary | undefined>;
+
+  /**
+   * Settles a lost, open or sealed record by hand: with an answer it becomes completed, without one it
+   * goes, and its steps with it.
+   */
+  resolve(
+    identity: Identity,
+    answer: RecordedResponse | undefined,
+    retentionMs: number,
+  ): Promise<'resolved' | 'absent' | 'live' | 'completed'>;
 
   /** Removes a record that is not live. `live` leaves a running one alone. */
   forget(identity: Identity): Promise<'removed' | 'absent' | 'live'>;

@@ -7,6 +7,8 @@ import pg from 'pg';
 import type { PoolClient, PoolConfig } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable } from '../contract/errors.js';
+import { GaveUp } from './patience.js';
+import { isTransient } from './postgres-error.js';
 import type { Answer, Deadline, Session, Statement } from './session.js';
 
 export interface PgSessionOptions {
@@ -34,9 +36,6 @@ const PARSERS: Readonly<Record<number, (text: string) => unknown>> = {
 const asText = (text: string): unknown => text;
 const types = { getTypeParser: (oid: number) => PARSERS[oid] ?? asText };
 
-/** Somebody stopped waiting. Unlike a broken connection, this must not lead to another try. */
-class GaveUp extends Error {}
-
 export class PgSession implements Session {
   private readonly pool: pg.Pool;
   /** Connections that have served before, and so may have died of old age since. */
@@ -58,7 +57,8 @@ export class PgSession implements Session {
         return await this.send<Row>(client, statement, values, deadline);
       } catch (error) {
         // After a restart of Postgres every idle connection is dead, and each shows it at its first use only.
-        const again = isUndone(error) || (reused && isBroken(error));
+        // A serialization failure, which comes with a stricter default isolation, has undone the statement.
+        const again = isTransient(error) || (reused && isBroken(error));
         if (!again || repeats > this.options.poolSize) throw new StoreUnavailable({ cause: error });
       }
     }
@@ -142,11 +142,6 @@ function poolSettings({ connection, poolSize, connectTimeoutMs }: PgSessionOptio
 const STATEMENTS_ONE_BY_ONE = { binary: false, pipeline: false };
 
 const ignored = (): void => undefined;
-
-/** Serialisation failure and deadlock: Postgres has undone the statement and says so. They come with stricter default isolation. */
-function isUndone(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && (error.code === '40001' || error.code === '40P01');
-}
 
 /** The connection is gone, and with it the knowledge whether the statement was carried out. */
 function isBroken(error: unknown): boolean {

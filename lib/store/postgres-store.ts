@@ -1,24 +1,46 @@
 /**
  * The store in Postgres: which statements keep each promise of `IdempotencyStore`, and what their
- * answers mean. How a statement decides is in statements.ts, how it gets there in pg-session.ts.
+ * answers mean. How a statement decides is in statements.ts, how it gets there in pg-session.ts, and
+ * the application's own transactions are in transactions.ts.
  */
+import { randomUUID } from 'node:crypto';
 import type { PoolConfig } from 'pg';
 import { systemClock, type Clock } from '../contract/clock.js';
-import { SchemaMissing, SchemaOutdated, StoreUnavailable } from '../contract/errors.js';
-import type { Claim, ClaimResult, FoundRecord, Identity, Ownership, RecordSummary, Settled, StoreStats } from '../contract/record.js';
+import { StoreUnavailable } from '../contract/errors.js';
+import type {
+  Claim,
+  ClaimResult,
+  FoundRecord,
+  Identity,
+  Ownership,
+  RecordedStep,
+  RecordSummary,
+  Released,
+  Settled,
+  StoreStats,
+  TakeOverResult,
+} from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { IdempotencyStore, Lease, StoreFindings } from '../contract/store.js';
+import type { RecordTransaction, TransactionSettings } from '../contract/transaction.js';
+import { HeldRows } from './held-rows.js';
 import { PgSession } from './pg-session.js';
-import { assertAgrees, foundRecord, recordSummary, storeStats, writeHeaders } from './rows.js';
-import type { ClaimRow, RecordRow, StandingRow, StatsRow, SummaryRow } from './rows.js';
+import { codeOf } from './postgres-error.js';
+import { assertAgrees, foundRecord, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
+import type { ClaimRow, LapsedRow, RecordRow, StandingRow, StatsRow, StepRow, SummaryRow } from './rows.js';
 import { deadlineIn, type Answer, type Deadline, type Session, type Statement } from './session.js';
-import { statements } from './statements.js';
-import { tablesIn } from './table-name.js';
-import { fits, type ShapeRow } from './table-shape.js';
+import { statements, type Statements } from './statements.js';
+import { tablesIn, type Tables } from './table-name.js';
+import { assertFits, type ShapeRow } from './table-shape.js';
+import { Transactions, type Application } from './transactions.js';
+
+export type { Application };
 
 export interface PostgresStoreOptions {
   /** Where and as whom: see `poolConfigOf` and `poolConfigOfPool`. */
   readonly connection: PoolConfig;
+  /** Whose connections handlers' transactions are made on. */
+  readonly application: Application;
   readonly schema: string;
   readonly poolSize: number;
   readonly preparedStatements: boolean;
@@ -30,39 +52,50 @@ export interface PostgresStoreOptions {
 }
 
 /**
- * A claim starts over when the record it met is gone or somebody else's by the time it is acted
+ * Something starts over when the record it met is gone or somebody else's by the time it is acted
  * on. That needs another request to win within the same millisecond each time; more than a few in
  * a row would be a fault, not bad luck.
  */
-const CLAIM_ROUNDS = 5;
+const ROUNDS = 5;
 
 /** Below every digest, but for one in 2^128. */
 const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
 
+/** How many lapsed records `stats` looks at one by one. Handlers in transactions are the latest of them, and no process has that many. */
+const LAPSED_LOOKED_AT = 1000;
+
 export function createPostgresStore(options: PostgresStoreOptions): PostgresStore {
-  const { connection, schema, poolSize, preparedStatements, storeTimeoutMs, clock = systemClock, onStatement } = options;
+  const { connection, application, schema, poolSize, preparedStatements, storeTimeoutMs, clock = systemClock, onStatement } = options;
   const session = new PgSession({ connection, poolSize, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement });
-  return new PostgresStore(session, schema, storeTimeoutMs, clock);
+  return new PostgresStore({ session, application, schema, storeTimeoutMs, clock, onStatement });
+}
+
+export interface PostgresStoreParts extends Pick<PostgresStoreOptions, 'application' | 'schema' | 'storeTimeoutMs' | 'onStatement'> {
+  readonly session: Session;
+  readonly clock: Clock;
 }
 
 export class PostgresStore implements IdempotencyStore {
-  private readonly table: string;
-  private readonly sql: ReturnType<typeof statements>;
+  private readonly session: Session;
+  private readonly clock: Clock;
+  private readonly storeTimeoutMs: number;
+  private readonly tables: Tables;
+  private readonly sql: Statements;
+  private readonly held = new HeldRows();
+  private readonly transactions: Transactions;
 
-  constructor(
-    private readonly session: Session,
-    schema: string,
-    private readonly storeTimeoutMs: number,
-    private readonly clock: Clock,
-  ) {
-    const tables = tablesIn(schema);
-    this.table = tables.records;
-    this.sql = statements(tables);
+  constructor({ session, application, schema, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
+    this.session = session;
+    this.clock = clock;
+    this.storeTimeoutMs = storeTimeoutMs;
+    this.tables = tablesIn(schema);
+    this.sql = statements(this.tables);
+    this.transactions = new Transactions({ application, tables: this.tables, sql: this.sql, held: this.held, clock, onStatement });
   }
 
   async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
     const deadline = deadlineIn(this.clock, withinMs);
-    for (let round = 0; round < CLAIM_ROUNDS; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       const row = await this.insertOrLook(claim, deadline);
       if (row === undefined) continue; // somebody else's insert came first; it can be seen now, unless it is gone again
       if (row.claimed) return { kind: 'claimed', attempt: row.attempt };
@@ -71,7 +104,7 @@ export class PostgresStore implements IdempotencyStore {
       if (!row.expired) return { kind: 'found', record: foundRecord(row) };
       if (await this.takeExpired(claim, deadline)) return { kind: 'claimed', attempt: 1 };
     }
-    throw new StoreUnavailable({ cause: new Error(`The record changed hands ${CLAIM_ROUNDS} times while it was being claimed.`) });
+    throw new StoreUnavailable({ cause: new Error(`The record changed hands ${ROUNDS} times while it was being claimed.`) });
   }
 
   private insertOrLook(claim: Claim, deadline: Deadline): Promise<ClaimRow | undefined> {
@@ -85,20 +118,23 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private async takeExpired(claim: Claim, deadline: Deadline): Promise<boolean> {
-    const values = [claim.id, claim.fingerprint, claim.owner, claim.leaseMs, claim.retentionMs];
-    return (await this.session.run(this.sql.takeExpired, values, deadline)).count === 1;
+    const values = [claim.id, claim.fingerprint, claim.owner, claim.leaseMs, claim.retentionMs, LONGEST_QUEUE];
+    try {
+      return (await this.session.run(this.sql.takeExpired, values, deadline)).count === 1;
+    } catch (error) {
+      if (causeOf(error) === LOCK_NOT_AVAILABLE) return false; // somebody was faster, and is at work by now
+      throw error;
+    }
   }
 
-  async takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<{ readonly attempt: number } | undefined> {
+  async takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<TakeOverResult> {
     const deadline = deadlineIn(this.clock, withinMs);
-    const taken = await this.one<{ readonly attempt: number }>(
-      this.sql.takeOver,
-      [claim.id, from.owner, claim.owner, claim.leaseMs],
-      deadline,
-    );
-    if (taken !== undefined) return taken;
+    const values = [claim.id, from.owner, claim.owner, claim.leaseMs];
+    const taken = await this.one<{ readonly attempt: number }>(this.sql.takeOver, values, deadline);
+    if (taken !== undefined) return { kind: 'taken', attempt: taken.attempt };
     const row = await this.successor(claim.id, deadline);
-    return row !== undefined && isHeldBy(claim, row) ? { attempt: row.attempt } : undefined;
+    if (row !== undefined && isHeldBy(claim, row)) return { kind: 'taken', attempt: row.attempt };
+    return { kind: row !== undefined && isAsFound(from, row) ? 'held' : 'changed' };
   }
 
   complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
@@ -124,12 +160,69 @@ export class PostgresStore implements IdempotencyStore {
     return this.one<RecordRow>(this.sql.successor, [id], deadline);
   }
 
-  async release({ id, owner }: Ownership, withinMs: number): Promise<boolean> {
-    return (await this.session.run(this.sql.release, [id, owner], deadlineIn(this.clock, withinMs))).count === 1;
+  async release({ id, owner }: Ownership, retentionMs: number, withinMs: number): Promise<Released> {
+    const row = await this.one<{ readonly released: 'freed' | 'opened' }>(
+      this.sql.release,
+      [id, owner, retentionMs],
+      deadlineIn(this.clock, withinMs),
+    );
+    return row?.released ?? 'absent';
+  }
+
+  async steps({ id, owner }: Ownership, withinMs: number): Promise<readonly RecordedStep[]> {
+    const { rows } = await this.session.run<StepRow>(this.sql.steps, [id, owner], deadlineIn(this.clock, withinMs));
+    return rows.map(recordedStep);
+  }
+
+  async recordStep({ id, owner }: Ownership, { name, result }: RecordedStep, withinMs: number): Promise<boolean> {
+    return (await this.session.run(this.sql.recordStep, [id, owner, name, result], deadlineIn(this.clock, withinMs))).count === 1;
+  }
+
+  async flush(withinMs: number): Promise<void> {
+    await this.session.run(this.sql.flush, [], deadlineIn(this.clock, withinMs));
+  }
+
+  transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined> {
+    return this.transactions.open(ownership, settings);
+  }
+
+  /**
+   * Completed, sealed or open under its own token: the transaction came through. Running: it did not.
+   * No row under that token can't come of an answer, which stays for its retention; then either
+   * nothing came through and somebody has the key since, or the key was given back, and what is left
+   * to do is the same: nothing.
+   */
+  async outcomeOf({ id, owner }: Ownership, withinMs: number, step?: string): Promise<'committed' | 'rolled-back' | undefined> {
+    const deadline = deadlineIn(this.clock, withinMs);
+    const values = [id, owner, `${Math.max(1, Math.floor(withinMs * LOCKS_SHARE))}ms`];
+    const asked =
+      step === undefined ? { statement: this.sql.outcome, values } : { statement: this.sql.outcomeOfStep, values: [...values, step] };
+    try {
+      const row = await this.one<{ readonly settled: boolean }>(asked.statement, asked.values, deadline);
+      if (row === undefined) return step === undefined ? 'rolled-back' : undefined;
+      return row.settled ? 'committed' : 'rolled-back';
+    } catch (error) {
+      const code = causeOf(error);
+      if (code === LOCK_NOT_AVAILABLE) return undefined;
+      if (code === DIVISION_BY_ZERO) return 'rolled-back';
+      throw error;
+    }
   }
 
   async renew(leases: readonly Lease[], withinMs: number): Promise<readonly string[]> {
-    if (leases.length === 0) return [];
+    const held = leases.filter(({ owner }) => this.held.has(owner));
+    const due = leases.filter((lease) => !held.includes(lease));
+    const renewed =
+      due.length === 0
+        ? []
+        : await this.held.renewing(
+            due.map(({ owner }) => owner),
+            this.prolong(due, withinMs),
+          );
+    return [...held.map(({ id }) => id), ...renewed];
+  }
+
+  private async prolong(leases: readonly Lease[], withinMs: number): Promise<readonly string[]> {
     const columns = [leases.map(({ id }) => id), leases.map(({ owner }) => owner), leases.map(({ leaseMs }) => leaseMs)];
     const { rows } = await this.session.run<{ readonly id: string }>(this.sql.renew, columns, deadlineIn(this.clock, withinMs));
     return rows.map(({ id }) => id);
@@ -140,11 +233,45 @@ export class PostgresStore implements IdempotencyStore {
     return row === undefined || row.expired ? undefined : recordSummary(row, identity);
   }
 
+  async resolve(
+    identity: Identity,
+    answer: RecordedResponse | undefined,
+    retentionMs: number,
+  ): Promise<'resolved' | 'absent' | 'live' | 'completed'> {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      if (await this.settleByHand(identity, answer, retentionMs)) return 'resolved';
+      const row = await this.summary(identity);
+      if (row === undefined || row.expired) return 'absent';
+      if (row.standing === 'running') return 'live';
+      if (row.standing === 'completed') return 'completed';
+    }
+    return 'live'; // lost by its lease, but somebody is writing to it
+  }
+
+  private async settleByHand(
+    { id, scope, operation, key }: Identity,
+    answer: RecordedResponse | undefined,
+    retentionMs: number,
+  ): Promise<boolean> {
+    const names = [id, scope, operation, key];
+    if (answer === undefined) return (await this.session.run(this.sql.freeByHand, names, this.patience())).count === 1;
+    const values = [...names, randomUUID(), answer.status, writeHeaders(answer.headers), answer.body, retentionMs];
+    return (await this.session.run(this.sql.answerByHand, values, this.patience())).count === 1;
+  }
+
   async forget(identity: Identity): Promise<'removed' | 'absent' | 'live'> {
-    const { id, scope, operation, key } = identity;
-    const removed = await this.one<Pick<StandingRow, 'expired'>>(this.sql.forget, [id, scope, operation, key], this.patience());
-    if (removed !== undefined) return removed.expired ? 'absent' : 'removed';
-    return (await this.summary(identity)) === undefined ? 'absent' : 'live';
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const removed = await this.remove(identity);
+      if (removed !== undefined) return removed.expired ? 'absent' : 'removed';
+      const row = await this.summary(identity);
+      if (row === undefined) return 'absent';
+      if (row.standing === 'running') return 'live';
+    }
+    return 'live'; // lost by its lease, but somebody is writing to it
+  }
+
+  private remove({ id, scope, operation, key }: Identity): Promise<Pick<StandingRow, 'expired'> | undefined> {
+    return this.one<Pick<StandingRow, 'expired'>>(this.sql.forget, [id, scope, operation, key], this.patience());
   }
 
   private async summary({ id, scope, operation, key }: Identity): Promise<SummaryRow | undefined> {
@@ -157,8 +284,12 @@ export class PostgresStore implements IdempotencyStore {
     let removed = 0;
     for (let after: string | undefined = BEFORE_ALL; after !== undefined;) {
       const page: Answer<PageRow> = await this.session.run<PageRow>(this.sql.pageOfRecords, [after, scope, batch], this.patience());
-      const ids = page.rows.filter(({ wanted }) => wanted).map(({ id }) => id);
+      const wanted = page.rows.filter((row) => row.wanted);
+      const ids = wanted.filter(({ apart }) => !apart).map(({ id }) => id);
       if (ids.length > 0) removed += (await this.session.run(this.sql.forgetPage, [ids, scope], this.patience())).count;
+      for (const { id, operation, key } of wanted.filter(({ apart }) => apart)) {
+        if ((await this.remove({ id, scope, operation, key })) !== undefined) removed += 1;
+      }
       after = page.rows.at(-1)?.id;
     }
     return removed;
@@ -166,23 +297,33 @@ export class PostgresStore implements IdempotencyStore {
 
   async stats(): Promise<StoreStats> {
     const { rows } = await this.session.run<StatsRow>(this.sql.stats, [], this.patience());
-    return storeStats(rows[0]!);
+    const counts = rows[0]!;
+    if (counts.lost === 0) return storeStats(counts, [], new Set());
+    const lapsed = await this.session.run<LapsedRow>(this.sql.lapsed, [LAPSED_LOOKED_AT], this.patience());
+    const held = new Set<string>();
+    for (const { id } of lapsed.rows) {
+      if ((await this.session.run(this.sql.isLost, [id], this.patience())).count === 0) held.add(id);
+    }
+    return storeStats(counts, lapsed.rows, held);
   }
 
   async reap(batch: number): Promise<number> {
-    return (await this.session.run(this.sql.reap, [batch], this.patience())).count;
+    const { rows } = await this.session.run<ExpiredRow>(this.sql.pageOfExpired, [batch], this.patience());
+    if (rows.length === 0) return 0;
+    const withSteps = rows.filter((row) => row.has_steps).map(({ id }) => id);
+    if (withSteps.length > 0) await this.session.run(this.sql.reapSteps, [withSteps], this.patience());
+    return (await this.session.run(this.sql.reap, [rows.map(({ id }) => id)], this.patience())).count;
   }
 
   async inspect(): Promise<StoreFindings> {
-    const { rows } = await this.session.run<ShapeRow>(this.sql.inspect, [this.table], this.patience());
-    const { columns, unique_id, synchronous_commit } = rows[0]!;
-    if (columns === null) throw new SchemaMissing(this.table);
-    if (!fits({ columns, unique_id })) throw new SchemaOutdated(this.table);
-    return { synchronousCommit: synchronous_commit };
+    const { rows } = await this.session.run<ShapeRow>(this.sql.inspect, [this.tables.records, this.tables.steps], this.patience());
+    const shape = rows[0]!;
+    assertFits(shape, this.tables);
+    return { synchronousCommit: shape.synchronous_commit };
   }
 
-  close(): Promise<void> {
-    return this.session.close();
+  async close(): Promise<void> {
+    await Promise.all([this.transactions.close(), this.session.close()]);
   }
 
   private async one<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Row | undefined> {
@@ -195,9 +336,35 @@ export class PostgresStore implements IdempotencyStore {
   }
 }
 
+/** Operation and key are there where the row is wanted. */
 interface PageRow {
   readonly id: string;
   readonly wanted: boolean;
+  readonly apart: boolean;
+  readonly operation: string;
+  readonly key: string;
+}
+
+interface ExpiredRow {
+  readonly id: string;
+  readonly has_steps: boolean;
+}
+
+/** So that Postgres gives up waiting for a lock shortly before we give up waiting for Postgres, which would cost a connection. */
+const LOCKS_SHARE = 0.9;
+const LOCK_NOT_AVAILABLE = '55P03';
+const DIVISION_BY_ZERO = '22012';
+
+/**
+ * How long the claim of an expired record queues behind others of that key. A claim's commit takes
+ * milliseconds; what takes longer is the transaction of an execution that has begun, and no claim
+ * waits for that.
+ */
+const LONGEST_QUEUE = '100ms';
+
+/** Postgres' own code of what made the store fail, if it was Postgres. */
+function causeOf(error: unknown): unknown {
+  return error instanceof StoreUnavailable ? codeOf(error.cause) : undefined;
 }
 
 /** An earlier sending of the same claim got through and its answer did not: nobody else can have this token. */
@@ -207,4 +374,12 @@ function isHeldBy({ owner }: Claim, row: RecordRow): boolean {
 
 function isSettled({ standing }: StandingRow): boolean {
   return standing === 'completed' || standing === 'sealed';
+}
+
+/** Nothing has changed since a claim found it, and yet it could not be taken. */
+function isAsFound(from: FoundRecord, { owner, standing, expired, lease_left_ms: leaseLeftMs }: RecordRow): boolean {
+  if (owner !== from.owner) return false;
+  return from.state === 'open'
+    ? standing === 'open' && !expired
+    : standing === 'lost' || (standing === 'running' && (leaseLeftMs ?? 0) <= 0);
 }

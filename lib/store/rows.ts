@@ -1,6 +1,6 @@
 /** From rows to the contract's types. What does not look like a record of ours is refused, never guessed at. */
 import { RecordUnreadable } from '../contract/errors.js';
-import type { FoundRecord, Identity, RecordState, RecordSummary, StoreStats } from '../contract/record.js';
+import type { FoundRecord, Identity, RecordedStep, RecordState, RecordSummary, StoreStats } from '../contract/record.js';
 import type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
 
 /** What every look at a row tells. `standing` is null when the state is one that this version does not know. */
@@ -37,6 +37,20 @@ export interface SummaryRow extends StandingRow, Agreement {
   readonly completed_at: number | null;
   readonly locked_until: number | null;
   readonly expires_at: number | null;
+  /** A JSON array of names, oldest first; `null` for none. */
+  readonly steps: string | null;
+}
+
+export interface StepRow {
+  readonly name: string;
+  /** In base64. */
+  readonly result: string;
+}
+
+/** A record whose lease has passed. */
+export interface LapsedRow {
+  readonly id: string;
+  readonly locked_until: number;
 }
 
 export interface StatsRow extends Omit<StoreStats, 'oldestLost'> {
@@ -51,7 +65,7 @@ export function foundRecord(row: RecordRow): FoundRecord {
   const common = { fingerprint: Buffer.from(row.fingerprint, 'base64'), owner: row.owner, attempt: row.attempt };
   switch (row.standing) {
     case 'running':
-      return { state: 'running', ...common, leaseLeftMs: row.lease_left_ms ?? 0 };
+      return { state: 'running', ...common, leaseLeftMs: Math.max(0, row.lease_left_ms ?? 0) };
     case 'completed':
       return { state: 'completed', ...common, answer: recordedResponse(row) };
     case 'lost':
@@ -96,6 +110,10 @@ function isRecordedHeaders(value: unknown): value is RecordedHeaders {
 const isText = (value: unknown): value is string => typeof value === 'string';
 const isFieldValue = (value: unknown): boolean => isText(value) || (Array.isArray(value) && value.every(isText));
 
+export function recordedStep({ name, result }: StepRow): RecordedStep {
+  return { name, result: Buffer.from(result, 'base64') };
+}
+
 export function recordSummary(row: SummaryRow, { scope, operation, key }: Identity): RecordSummary {
   if (row.standing === null) throw new RecordUnreadable();
   return {
@@ -104,6 +122,7 @@ export function recordSummary(row: SummaryRow, { scope, operation, key }: Identi
     operation,
     key,
     attempt: row.attempt,
+    steps: row.steps === null ? [] : (JSON.parse(row.steps) as string[]),
     createdAt: new Date(row.created_at),
     ...(row.status !== null && { status: row.status }),
     ...(row.completed_at !== null && { completedAt: new Date(row.completed_at) }),
@@ -112,6 +131,19 @@ export function recordSummary(row: SummaryRow, { scope, operation, key }: Identi
   };
 }
 
-export function storeStats({ oldest_lost, ...counts }: StatsRow): StoreStats {
-  return { ...counts, ...(oldest_lost !== null && { oldestLost: new Date(oldest_lost) }) };
+/** `held`: those of them whose transaction lives. They are running, and their lease says nothing. */
+export function storeStats(
+  { oldest_lost: oldest, ...counts }: StatsRow,
+  lapsed: readonly LapsedRow[],
+  held: ReadonlySet<string>,
+): StoreStats {
+  const lost = Math.max(0, counts.lost - held.size);
+  const free = lapsed.filter(({ id }) => !held.has(id)).map(({ locked_until }) => locked_until);
+  const oldestLost = lapsed.length < counts.lost || held.size === 0 ? oldest : Math.min(...free);
+  return {
+    ...counts,
+    running: counts.running + held.size,
+    lost,
+    ...(lost > 0 && oldestLost !== null && { oldestLost: new Date(oldestLost) }),
+  };
 }

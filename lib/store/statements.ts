@@ -11,6 +11,8 @@
  * Bytes are read as base64: pg 8 decodes its binary format as UTF-8, so that most bytes above 0x7f are
  * lost, and hex is half as long again and takes Node twice the time.
  */
+import type { Ownership } from '../contract/record.js';
+import type { IsolationLevel } from '../contract/transaction.js';
 import type { Statement } from './session.js';
 import type { Tables } from './table-name.js';
 
@@ -20,12 +22,31 @@ const COMPLETED = 1;
 const SEALED = 2;
 const OPEN = 3;
 
+/** In which state a step may still be recorded, an answer be given or a key be released: by its owner, and while it runs. */
+const OWNED = `record.id = $1::uuid and record.owner = $2::uuid and record.state = ${RUNNING}`;
+const LAPSED = `state = ${RUNNING} and locked_until <= statement_timestamp()`;
+
 const interval = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 const milliseconds = (instant: string): string => `(extract(epoch from ${instant}) * 1000)::float8`;
 
+/**
+ * Of a record whose lease has passed: whether no transaction holds its row. One that does is alive
+ * whatever its lease says, for the lock is its lease. Looking takes the weakest lock there is, for
+ * the length of the statement: it stands in nobody's way but a deletion's. Records whose lease is
+ * good are not touched, since nobody asks for this then.
+ */
+const free = (records: string): string => `
+      free as (
+        select id
+          from ${records}
+         where id = $1::uuid and ${LAPSED}
+           for key share skip locked
+      )`;
+
+/** Needs `free`. */
 const STANDING = `
   case state
-    when ${RUNNING} then case when locked_until > statement_timestamp() then 'running' else 'lost' end
+    when ${RUNNING} then case when locked_until <= statement_timestamp() and exists (select from free) then 'lost' else 'running' end
     when ${COMPLETED} then 'completed'
     when ${SEALED} then 'sealed'
     when ${OPEN} then 'open'
@@ -43,22 +64,20 @@ const RECORD = `${STANDING},
 /** A row is found by a digest, and believed only when what was digested is the same too. */
 const AGREES = '(scope = $2 and operation = $3 and key = $4) as agrees';
 
-export const statements = ({ records }: Tables) =>
+export type Statements = ReturnType<typeof statements>;
+
+export const statements = ({ records, steps }: Tables) =>
   ({
     /**
-     * Before the first record, at boot: the table of that name as the catalogue has it, which answers
-     * at once however large the table is.
+     * Before the first record, at boot: the tables of those names as the catalogue has them, which
+     * answers at once however large they are.
      */
     inspect: {
       name: 'idempotency_inspect',
       text: `
       select current_setting('synchronous_commit') as synchronous_commit,
-             (select json_object_agg(attname, format_type(atttypid, null))
-                from pg_attribute
-               where attrelid = to_regclass($1) and attnum > 0 and not attisdropped) as columns,
-             exists (select from pg_index join pg_attribute on attrelid = indrelid and indkey::text = attnum::text
-                      where indrelid = to_regclass($1) and indisunique and indisvalid and indpred is null
-                        and attname = 'id') as unique_id`,
+             ${shapeOf('$1')} as records,
+             ${shapeOf('$2')} as steps`,
     },
 
     /**
@@ -80,38 +99,58 @@ export const statements = ({ records }: Tables) =>
 
     /**
      * Makes a fresh claim of a record whose time is over. Several may have seen it expire: they queue
-     * at the row lock, and after the first it is running, and nobody else's to take. `reap_after` is
-     * indexed, so this is no HOT update; the reaper mostly comes before it.
+     * at the row lock, and after the first it is running, and nobody else's to take. Whoever was first
+     * may hold it in a transaction by then, so nobody queues for longer than `$6`, which is an error,
+     * 55P03. `reap_after` is indexed, so this is no HOT update; the reaper mostly comes before it.
      */
     takeExpired: {
       name: 'idempotency_take_expired',
       text: `
-      update ${records}
-         set fingerprint = $2::bytea, owner = $3::uuid, state = ${RUNNING}, attempt = 1,
-             created_at = statement_timestamp(),
-             locked_until = statement_timestamp() + ${interval('$4')},
-             reap_after = statement_timestamp() + ${interval('$5')},
-             completed_at = null, expires_at = null, status = null, headers = null, body = null
-       where id = $1::uuid
-         and state <> ${RUNNING} and expires_at <= statement_timestamp()`,
+      with patience as (
+        select set_config('lock_timeout', $6, true)
+      ), claimed as (
+        update ${records} as record
+           set fingerprint = $2::bytea, owner = $3::uuid, state = ${RUNNING}, attempt = 1,
+               created_at = statement_timestamp(),
+               locked_until = statement_timestamp() + ${interval('$4')},
+               reap_after = statement_timestamp() + ${interval('$5')},
+               completed_at = null, expires_at = null, status = null, headers = null, body = null
+          from patience
+         where record.id = $1::uuid
+           and record.state <> ${RUNNING} and record.expires_at <= statement_timestamp()
+        returning record.id, record.created_at
+      ), bygone as (
+        delete from ${steps} as step
+         using claimed
+         where step.id = $1::uuid and step.id = claimed.id and step.life <> claimed.created_at
+      )
+      select from claimed`,
     },
 
     /**
-     * Takes a lost or open record over from the owner it was seen under. The row lock makes several
-     * queue, and only the first finds that owner. A late owner that completed or renewed in between
-     * has changed the state or the lease, and is not disturbed.
+     * Takes a lost or open record over from the owner it was seen under. It never waits: a row that a
+     * transaction holds is passed by. Of several that come at once one gets the lock, and whoever gets
+     * it later finds another owner. A late owner that completed or renewed in between has changed the
+     * state or the lease, and is not disturbed. \`created_at\` stays, and the steps with it.
      */
     takeOver: {
       name: 'idempotency_take_over',
       text: `
-      update ${records}
-         set owner = $3::uuid, state = ${RUNNING}, attempt = attempt + 1,
+      with unheld as (
+        select id
+          from ${records}
+         where id = $1::uuid and owner = $2::uuid
+           and ((${LAPSED}) or (state = ${OPEN} and expires_at > statement_timestamp()))
+           for no key update skip locked
+      )
+      update ${records} as record
+         set owner = $3::uuid, state = ${RUNNING}, attempt = record.attempt + 1,
              locked_until = statement_timestamp() + ${interval('$4')},
              completed_at = null, expires_at = null
-       where id = $1::uuid and owner = $2::uuid
-         and ((state = ${RUNNING} and locked_until <= statement_timestamp())
-           or (state = ${OPEN} and expires_at > statement_timestamp()))
-      returning attempt`,
+        from unheld
+       where record.id = $1::uuid and record.id = unheld.id and record.owner = $2::uuid
+         and ((${LAPSED}) or (state = ${OPEN} and expires_at > statement_timestamp()))
+      returning record.attempt`,
     },
 
     /**
@@ -129,91 +168,249 @@ export const statements = ({ records }: Tables) =>
     },
 
     /**
+     * Holds the row of an execution for a transaction, in which it is sent. Nobody else's token is
+     * held, and nothing that is over. Stronger than a write to the row would need: the weak lock of
+     * those who only want to know whether it is held (see \`free\`) must not go together with it.
+     */
+    hold: {
+      name: 'idempotency_hold',
+      text: hold(records, '$1', '$2'),
+    },
+
+    /** What was recorded in this life of the row, by whichever owner. */
+    steps: {
+      name: 'idempotency_steps',
+      text: `
+      select step.name, encode(step.result, 'base64') as result
+        from ${records} as record
+        join ${steps} as step on step.id = record.id and step.life = record.created_at
+       where ${OWNED}
+       order by step.position, step.created_at`,
+    },
+
+    /**
+     * Records a step for whoever owns the running record at this instant, which is read and not
+     * locked: an open transaction may hold it. Where that name is taken in this life already, the same
+     * owner has sent it before, and its result stays; anybody else's stays as well, and no row is told.
+     */
+    recordStep: {
+      name: 'idempotency_record_step',
+      text: `
+      insert into ${steps} as step (id, life, owner, created_at, position, name, result)
+      select record.id, record.created_at, record.owner, statement_timestamp(),
+             1 + (select coalesce(max(position), 0)
+                    from ${steps} as earlier
+                   where earlier.id = $1::uuid and earlier.life = record.created_at),
+             $3, $4::bytea
+        from ${records} as record
+       where ${OWNED}
+          on conflict (id, life, name) do update set owner = excluded.owner where step.owner = excluded.owner`,
+    },
+
+    /**
+     * Writes something that means nothing, and waits for the disk as every commit does: what was
+     * committed before it is then on disk too, since WAL is flushed in order.
+     */
+    flush: {
+      name: 'idempotency_flush',
+      text: `
+      select pg_logical_emit_message(true, 'nestjs-idempotency-pg', '')`,
+    },
+
+    /**
      * Keeps the answer. The owner token refuses everybody who was superseded, and the state refuses a
      * second answer. No indexed column changes, so the update is HOT.
      */
     complete: {
       name: 'idempotency_complete',
       text: `
-      update ${records}
+      update ${records} as record
          set state = ${COMPLETED}, status = $3::smallint, headers = $4::bytea, body = $5::bytea,
              completed_at = statement_timestamp(),
              expires_at = statement_timestamp() + ${interval('$6')},
              locked_until = null
-       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}`,
+       where ${OWNED}`,
     },
 
     /** Ends the execution without a replayable answer. Guarded as `complete` is. */
     seal: {
       name: 'idempotency_seal',
       text: `
-      update ${records}
+      update ${records} as record
          set state = ${SEALED}, status = $3::smallint,
              completed_at = statement_timestamp(),
              expires_at = statement_timestamp() + ${interval('$4')},
              locked_until = null
-       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}`,
+       where ${OWNED}`,
     },
 
     /** Who owns the key by now, for one whose write was refused. A token of one's own shows that an earlier sending got through. */
     successor: {
       name: 'idempotency_successor',
       text: `
+      with ${free(records)}
       select ${RECORD}
         from ${records}
        where id = $1::uuid`,
     },
 
-    /** Frees the key. The owner token and the state keep it from anybody else's row and from an answer. */
+    /**
+     * Frees the key, or opens it where this life has steps. Both arms judge by the same snapshot, so
+     * exactly one of them finds the row. The last one recognises an earlier sending that opened it.
+     */
     release: {
       name: 'idempotency_release',
       text: `
-      delete from ${records}
-       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}`,
+      with opened as (
+        update ${records} as record
+           set state = ${OPEN}, locked_until = null, expires_at = statement_timestamp() + ${interval('$3')}
+         where ${OWNED} and ${hasSteps(steps, '$1::uuid')}
+        returning 'opened' as released
+      ), freed as (
+        delete from ${records} as record
+         where ${OWNED} and not ${hasSteps(steps, '$1::uuid')}
+        returning 'freed' as released
+      )
+      select released from opened
+      union all
+      select released from freed
+      union all
+      select 'opened' from ${records} where id = $1::uuid and owner = $2::uuid and state = ${OPEN}`,
     },
 
-    /** A record for an operator's eyes: no answer, no token. */
+    /**
+     * How a transaction ended whose COMMIT was not answered. To read is not enough: its backend may
+     * still be about to commit. The lock is had once that has let go of the row, and then the row
+     * says how. Waiting longer than \`$3\` is an error, 55P03.
+     */
+    outcome: {
+      name: 'idempotency_outcome',
+      text: `
+      with patience as (
+        select set_config('lock_timeout', $3, true)
+      )
+      select record.state <> ${RUNNING} as settled
+        from ${records} as record, patience
+       where record.id = $1::uuid and record.owner = $2::uuid
+         for no key update of record`,
+    },
+
+    /**
+     * The same for a transaction that recorded a step and held no row. An insert of the same step
+     * waits for whoever has made one and not ended; where it finds none in its way, there is none, and
+     * the division by zero undoes it (22012). No row: the record is not this owner's any more.
+     */
+    outcomeOfStep: {
+      name: 'idempotency_outcome_of_step',
+      text: `
+      with patience as (
+        select set_config('lock_timeout', $3, true)
+      ), owned as (
+        select record.id, record.created_at, record.owner
+          from ${records} as record, patience
+         where ${OWNED}
+      ), unrecorded as (
+        insert into ${steps} (id, life, owner, created_at, position, name, result)
+        select id, created_at, owner, statement_timestamp(), 0, $4, ''
+          from owned
+            on conflict (id, life, name) do nothing
+        returning 1
+      )
+      select 1 / (1 - (select count(*) from unrecorded)) = 1 as settled from owned`,
+    },
+
+    /** A record for an operator's eyes: no answer, no token, no results. */
     find: {
       name: 'idempotency_find',
       text: `
+      with ${free(records)}
       select ${STANDING}, attempt, status,
              ${milliseconds('created_at')} as created_at,
              ${milliseconds('completed_at')} as completed_at,
              ${milliseconds('locked_until')} as locked_until,
              ${milliseconds('expires_at')} as expires_at,
+             (select json_agg(step.name order by step.position, step.created_at)
+                from ${steps} as step
+               where step.id = $1::uuid and step.life = record.created_at) as steps,
              ${AGREES}
-        from ${records}
+        from ${records} as record
        where id = $1::uuid`,
     },
 
-    /** Removes a record unless it is live. Whether it is, is decided under the row lock, not by who looked before. */
-    forget: {
-      name: 'idempotency_forget',
+    /**
+     * Gives a lost, open or sealed record an answer by hand. The token is a new one, so that the owner
+     * that was given up for lost learns that its own answer is none.
+     */
+    answerByHand: {
+      name: 'idempotency_answer_by_hand',
       text: `
-      delete from ${records}
+      with ${unheld(records)}
+      update ${records} as record
+         set owner = $5::uuid, state = ${COMPLETED}, status = $6::smallint, headers = $7::bytea, body = $8::bytea,
+             completed_at = statement_timestamp(),
+             expires_at = statement_timestamp() + ${interval('$9')},
+             locked_until = null
        where id = $1::uuid and scope = $2 and operation = $3 and key = $4
-         and (state <> ${RUNNING} or locked_until <= statement_timestamp())
-      returning coalesce(expires_at <= statement_timestamp(), false) as expired`,
+         and ((${LAPSED} and exists (select from unheld))
+           or (state in (${SEALED}, ${OPEN}) and expires_at > statement_timestamp()))`,
     },
 
-    /** One page of the whole table along its primary key. There is no index on the scope: too dear for what is asked so seldom. */
+    /** Frees the key of a lost, open or sealed record by hand. */
+    freeByHand: {
+      name: 'idempotency_free_by_hand',
+      text: removal(
+        `
+        delete from ${records}
+         where id = $1::uuid and scope = $2 and operation = $3 and key = $4
+           and ((${LAPSED} and exists (select from unheld))
+             or (state in (${SEALED}, ${OPEN}) and expires_at > statement_timestamp()))`,
+        { records, steps },
+      ),
+    },
+
+    /**
+     * Removes a record unless it is live. Whether it is, is decided under the row lock, not by who
+     * looked before; and a row that a transaction holds is not waited for.
+     */
+    forget: {
+      name: 'idempotency_forget',
+      text: removal(
+        `
+        delete from ${records}
+         where id = $1::uuid and scope = $2 and operation = $3 and key = $4
+           and (state <> ${RUNNING} or (${LAPSED} and exists (select from unheld)))`,
+        { records, steps },
+      ),
+    },
+
+    /**
+     * One page of the whole table along its primary key. There is no index on the scope: too dear for
+     * what is asked so seldom. Of records that can only go one by one, the names come along.
+     */
     pageOfRecords: {
       name: 'idempotency_page_of_records',
       text: `
-      select id::text as id, scope = $2 as wanted
-        from ${records}
+      select id::text as id,
+             scope = $2 and (state <> ${RUNNING} or ${LAPSED}) as wanted,
+             state = ${RUNNING} or ${hasSteps(steps)} as apart,
+             case when scope = $2 then operation end as operation,
+             case when scope = $2 then key end as key
+        from ${records} as record
        where id > $1::uuid
        order by id
        limit $3::int`,
     },
 
-    /** Removes what a page has shown, with scope and liveness judged again: the page was read some time ago. */
+    /**
+     * Removes what a page has shown, with everything judged again: the page was read some time ago.
+     * Records with steps, or that may be held, are left to \`forget\`.
+     */
     forgetPage: {
       name: 'idempotency_forget_page',
       text: `
-      delete from ${records}
+      delete from ${records} as record
        where id = any($1::uuid[]) and scope = $2
-         and (state <> ${RUNNING} or locked_until <= statement_timestamp())`,
+         and state <> ${RUNNING} and not ${hasSteps(steps)}`,
     },
 
     /** The one statement that reads the table as a whole, for an operator. */
@@ -221,35 +418,115 @@ export const statements = ({ records }: Tables) =>
       name: 'idempotency_stats',
       text: `
       select count(*) filter (where state = ${RUNNING} and locked_until > statement_timestamp()) as running,
-             count(*) filter (where state = ${RUNNING} and locked_until <= statement_timestamp()) as lost,
+             count(*) filter (where ${LAPSED}) as lost,
              count(*) filter (where state = ${COMPLETED} and expires_at > statement_timestamp()) as completed,
              count(*) filter (where state = ${SEALED} and expires_at > statement_timestamp()) as sealed,
              count(*) filter (where state = ${OPEN} and expires_at > statement_timestamp()) as open,
              count(*) filter (where state <> ${RUNNING} and expires_at <= statement_timestamp()) as expired,
-             ${milliseconds(`min(locked_until) filter (where state = ${RUNNING} and locked_until <= statement_timestamp())`)} as oldest_lost
+             ${milliseconds(`min(locked_until) filter (where ${LAPSED})`)} as oldest_lost
         from ${records}`,
     },
 
+    /** Those whose lease has passed, the latest first: an execution that is held by its transaction is more likely among them. */
+    lapsed: {
+      name: 'idempotency_lapsed',
+      text: `
+      select id::text as id, ${milliseconds('locked_until')} as locked_until
+        from ${records}
+       where ${LAPSED}
+       order by locked_until desc
+       limit $1::int`,
+    },
+
+    /** Whether one of them is lost indeed. By its \`id\`: rows can't be passed by across the shards of a table. */
+    isLost: {
+      name: 'idempotency_is_lost',
+      text: `
+      with ${free(records)}
+      select from free`,
+    },
+
+    /** A bite of expired records. A lost one has no \`expires_at\` and is never in it: it tells of an unknown outcome. */
+    pageOfExpired: {
+      name: 'idempotency_page_of_expired',
+      text: `
+      select id::text as id, ${hasSteps(steps)} as has_steps
+        from ${records} as record
+       where reap_after <= statement_timestamp()
+         and expires_at <= statement_timestamp() and state <> ${RUNNING}
+       order by reap_after
+       limit $1::int`,
+    },
+
+    /** Before their records, so that none is left alone when the reaper is interrupted: what has expired is never resumed. */
+    reapSteps: {
+      name: 'idempotency_reap_steps',
+      text: `
+      delete from ${steps} as step
+       using ${records} as record
+       where step.id = record.id and step.life = record.created_at
+         and record.id = any($1::uuid[])
+         and record.expires_at <= statement_timestamp() and record.state <> ${RUNNING}`,
+    },
+
     /**
-     * Removes a bite of expired records. Any number of processes may bite at once: whoever waits for
-     * a row lock judges the row again when it gets it, but only by the outer WHERE, the inner one
-     * having been answered from the snapshot. Hence expiry and state stand in both: without the outer
-     * ones the delete would take a record that a claim has made its own in the meantime.
-     * A lost record has no `expires_at` and is never removed: it tells of an unknown outcome.
+     * Removes a bite. Any number of processes may bite at once: whoever waits for a row lock judges
+     * the row again when it gets it. Hence expiry and state stand here again: without them the delete
+     * would take a record that a claim has made its own in the meantime.
      */
     reap: {
       name: 'idempotency_reap',
       text: `
       delete from ${records}
-       where id in (select id
-                      from ${records}
-                     where reap_after <= statement_timestamp()
-                       and expires_at <= statement_timestamp() and state <> ${RUNNING}
-                     order by reap_after
-                     limit $1::int)
+       where id = any($1::uuid[])
          and expires_at <= statement_timestamp() and state <> ${RUNNING}`,
     },
   }) satisfies Record<string, Statement>;
+
+/** Whether something was recorded in the life of \`record\`. \`id\`, where one is asked for, says which shard. */
+function hasSteps(steps: string, id = 'record.id'): string {
+  return `exists (select from ${steps} as step where step.id = ${id} and step.life = record.created_at)`;
+}
+
+/** As \`free\`, for one who will write to the row. */
+function unheld(records: string): string {
+  return `
+      unheld as (
+        select id
+          from ${records}
+         where id = $1::uuid and ${LAPSED}
+           for no key update skip locked
+      )`;
+}
+
+/** One record and all steps under its key go together. */
+function removal(deletion: string, { records, steps }: Tables): string {
+  return `
+      with ${unheld(records)}, removed as (${deletion}
+        returning id, coalesce(expires_at <= statement_timestamp(), false) as expired
+      ), bygone as (
+        delete from ${steps} as step
+         using removed
+         where step.id = $1::uuid and step.id = removed.id
+      )
+      select expired from removed`;
+}
+
+/** Columns and types, and the columns of each unique index: the referees of every race. */
+function shapeOf(table: string): string {
+  return `(
+             select json_build_object(
+                      'columns', (select json_object_agg(attname, format_type(atttypid, null))
+                                    from pg_attribute
+                                   where attrelid = class.oid and attnum > 0 and not attisdropped),
+                      'unique', (select json_agg((select json_agg(attname order by attname)
+                                                    from pg_attribute
+                                                   where attrelid = indrelid and attnum = any(indkey)))
+                                   from pg_index
+                                  where indrelid = class.oid and indisunique and indisvalid and indpred is null))
+               from pg_class as class
+              where class.oid = to_regclass(${table}))`;
+}
 
 /**
  * Looks first and inserts where nothing is. A replay is then a read: it takes no transaction id,
@@ -257,7 +534,7 @@ export const statements = ({ records }: Tables) =>
  */
 function claim(records: string, returning: string): string {
   return `
-      with found as (
+      with ${free(records)}, found as (
         select ${RECORD}, ${AGREES}
           from ${records}
          where id = $1::uuid
@@ -274,4 +551,52 @@ function claim(records: string, returning: string): string {
       select false as claimed, found.* from found
       union all
       select true, null, null, null, attempt, null, null, null, null, null, null from inserted`;
+}
+
+/**
+ * Begins a transaction, and holds the record's row in it, in one message; what follows the savepoint
+ * can be undone and the row still be held. A message of several statements takes no parameters, so
+ * what goes into its text is looked at first.
+ */
+export function begin({ records }: Tables, isolation: IsolationLevel | undefined, idleMs: number, held: Ownership | undefined): Statement {
+  return {
+    name: 'idempotency_begin',
+    text: `
+      begin ${isolation === undefined ? '' : `isolation level ${checked(isolation, ISOLATION)}`};
+      set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};
+      ${held === undefined ? '' : `${hold(records, `'${checked(held.id, UUID)}'`, `'${checked(held.owner, UUID)}'`)};`}
+      savepoint idempotency_start`,
+  };
+}
+
+const ISOLATION = /^(READ COMMITTED|REPEATABLE READ|SERIALIZABLE)$/;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+function checked(text: string, pattern: RegExp): string {
+  if (!pattern.test(text)) throw new TypeError(`This must not go into a statement: ${JSON.stringify(text)}`);
+  return text;
+}
+
+function hold(records: string, id: string, owner: string): string {
+  return `
+      select
+        from ${records}
+       where id = ${id}::uuid and owner = ${owner}::uuid and state = ${RUNNING}
+         for update`;
+}
+
+/** An empty query: Postgres takes it even in an aborted transaction, and starts its idle timer anew. */
+export const KEEP_ALIVE: Statement = { name: 'idempotency_keep_alive', text: '-- still running' };
+export const ROLL_BACK_TO_START: Statement = { name: 'idempotency_roll_back_to_start', text: 'rollback to savepoint idempotency_start' };
+export const COMMIT: Statement = { name: 'idempotency_commit', text: 'commit' };
+export const ROLL_BACK: Statement = { name: 'idempotency_roll_back', text: 'rollback' };
+
+/** A part of a transaction that can be undone by itself. */
+export function savepoint(number: number): Readonly<Record<'set' | 'release' | 'undo', Statement>> {
+  const point = `savepoint idempotency_${number}`;
+  return {
+    set: { name: 'idempotency_savepoint', text: point },
+    release: { name: 'idempotency_release_savepoint', text: `release ${point}` },
+    undo: { name: 'idempotency_undo_savepoint', text: `rollback to ${point}; release ${point}` },
+  };
 }

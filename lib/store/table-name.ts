@@ -13,10 +13,11 @@ export function quoteIdentifier(name: string): string {
 
 export interface Tables {
   readonly records: string;
+  readonly steps: string;
 }
 
 /** Table names in `schema`; without one, unqualified, so that `search_path` decides. */
 export function tablesIn(schema: string | undefined): Tables {
   const prefix = schema === undefined ? '' : `${quoteIdentifier(schema)}.`;
-  return { records: `${prefix}idempotency_records` };
+  return { records: `${prefix}idempotency_records`, steps: `${prefix}idempotency_steps` };
 }

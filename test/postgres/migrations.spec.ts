@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { Client } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { createIdempotencyRecords, dropIdempotencyRecords } from '../../migrations/1764000000000-create-idempotency-records.js';
+import { createIdempotencySteps, dropIdempotencySteps } from '../../migrations/1767000000000-create-idempotency-steps.js';
 import { idempotencyMigrations, idempotencyMigrationsFor, type IdempotencyMigration } from '../../migrations/index.js';
 import { barrier } from '../support/barrier.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -27,7 +28,11 @@ async function withDataSource<T>(migrations: IdempotencyMigration[], work: (data
 
 /** Columns, defaults, constraints, indexes and storage settings of every table of ours. */
 async function layout(schema = 'public'): Promise<unknown> {
-  const table = `to_regclass(format('%I.idempotency_records', $1::text))`;
+  return Promise.all(['idempotency_records', 'idempotency_steps'].map((table) => layoutOf(schema, table)));
+}
+
+async function layoutOf(schema: string, name: string): Promise<unknown> {
+  const table = `to_regclass(format('%I.${name}', $1::text))`;
   const columns = `select attname, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation::text, attcompression, attstorage
                      from pg_attribute where attrelid = ${table} and attnum > 0 and not attisdropped order by attnum`;
   const indexes = `select replace(pg_get_indexdef(indexrelid), $1, '') as index from pg_index where indrelid = ${table} order by 1`;
@@ -36,11 +41,19 @@ async function layout(schema = 'public'): Promise<unknown> {
   return rows.map((result) => result.rows);
 }
 
-const nothing = [[], [], []];
+const nothing = [
+  [[], [], []],
+  [[], [], []],
+];
+
+async function undoAll(dataSource: DataSource, options = {}): Promise<void> {
+  for (const _ of idempotencyMigrations) await dataSource.undoLastMigration(options);
+}
 
 async function inspect(schema: string): Promise<void> {
   const connection = { connectionString: database.url };
-  const store = createPostgresStore({ connection, schema, poolSize: 1, preparedStatements: true, storeTimeoutMs: IN_TIME });
+  const application = { pool: database.pool };
+  const store = createPostgresStore({ connection, application, schema, poolSize: 1, preparedStatements: true, storeTimeoutMs: IN_TIME });
   try {
     await store.inspect();
   } finally {
@@ -53,10 +66,10 @@ describe('the migrations', () => {
     'go up and down (transaction mode %s)',
     async (transaction) => {
       await withDataSource(idempotencyMigrations, async (dataSource) => {
-        expect(await dataSource.runMigrations({ transaction })).toHaveLength(1);
+        expect(await dataSource.runMigrations({ transaction })).toHaveLength(2);
         await inspect('public');
         expect(await dataSource.showMigrations()).toBe(false);
-        await dataSource.undoLastMigration({ transaction });
+        await undoAll(dataSource, { transaction });
         expect(await layout()).toEqual(nothing);
       });
     },
@@ -93,7 +106,7 @@ describe('the migrations', () => {
     await withDataSource(idempotencyMigrationsFor({ schema: `Pay "ments"` }), async (dataSource) => {
       await dataSource.runMigrations();
       await inspect(`Pay "ments"`);
-      await dataSource.undoLastMigration();
+      await undoAll(dataSource);
       expect(await layout(`Pay "ments"`)).toEqual(nothing);
       expect((await database.pool.query(`select from pg_namespace where nspname = 'Pay "ments"'`)).rowCount).toBe(1);
     });
@@ -114,46 +127,56 @@ describe('the migrations', () => {
     }
   });
 
-  it('of two schemas are two migrations, and a change of schema is one still to be run', async () => {
+  it('of two schemas are other ones, and a change of schema is one still to be run', async () => {
     const both = [...idempotencyMigrations, ...idempotencyMigrationsFor({ schema: 'other' })];
     const names = await withDataSource(both, async (dataSource) => (await dataSource.runMigrations()).map(({ name }) => name));
-    expect(names).toEqual(['CreateIdempotencyRecords1764000000000', 'CreateIdempotencyRecords_other_1764000000000']);
+    expect(names).toEqual([
+      'CreateIdempotencyRecords1764000000000',
+      'CreateIdempotencyRecords_other_1764000000000',
+      'CreateIdempotencySteps1767000000000',
+      'CreateIdempotencySteps_other_1767000000000',
+    ]);
     await inspect('public');
     await inspect('other');
   });
 
-  it('compress bodies with lz4 where the server has it', async () => {
+  it.each([
+    ['bodies', 'idempotency_records', 'body'],
+    ['results', 'idempotency_steps', 'result'],
+  ])('compress %s with lz4 where the server has it', async (_, table, column) => {
     await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
     const { rows } = await database.pool.query<{ has: boolean; method: string }>(
-      `select enumvals @> '{lz4}' as has, (select attcompression from pg_attribute where attrelid = 'idempotency_records'::regclass and attname = 'body') as method
+      `select enumvals @> '{lz4}' as has, (select attcompression from pg_attribute where attrelid = $1::regclass and attname = $2) as method
          from pg_settings where name = 'default_toast_compression'`,
+      [table, column],
     );
     expect(rows[0]!.method).toBe(rows[0]!.has ? 'l' : '');
   });
 });
 
 describe('the .sql files', () => {
-  const file = (direction: 'up' | 'down') =>
-    readFile(new URL(`../../migrations/sql/0001_create_idempotency_records.${direction}.sql`, import.meta.url), 'utf8');
+  const file = (step: string, direction: 'up' | 'down') =>
+    readFile(new URL(`../../migrations/sql/${step}.${direction}.sql`, import.meta.url), 'utf8');
+  const [RECORDS, STEPS] = ['0001_create_idempotency_records', '0002_create_idempotency_steps'] as const;
   /** What stands after the paragraph that tells how to run it. */
   const withoutHead = (sql: string) => sql.slice(sql.indexOf('\n\n') + 2);
 
   it('are the classes’ statements, with unqualified names', async () => {
-    expect(withoutHead(await file('up'))).toBe(createIdempotencyRecords());
-    expect(withoutHead(await file('down'))).toBe(dropIdempotencyRecords());
+    expect(withoutHead(await file(RECORDS, 'up'))).toBe(createIdempotencyRecords());
+    expect(withoutHead(await file(RECORDS, 'down'))).toBe(dropIdempotencyRecords());
+    expect(withoutHead(await file(STEPS, 'up'))).toBe(createIdempotencySteps());
+    expect(withoutHead(await file(STEPS, 'down'))).toBe(dropIdempotencySteps());
   });
 
-  it('can be run in any schema, twice, and make the same table', async () => {
+  it('can be run in any schema, twice, and make the same tables', async () => {
     await database.pool.query('create schema elsewhere');
     const client = new Client({ connectionString: database.url, options: '-c search_path=elsewhere' });
     await client.connect();
-    await client.query(await file('up'));
-    await client.query(await file('up'));
+    for (const step of [RECORDS, RECORDS, STEPS, STEPS]) await client.query(await file(step, 'up'));
     await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
     await inspect('elsewhere');
     expect(JSON.stringify(await layout('elsewhere'))).toBe(JSON.stringify(await layout('public')));
-    await client.query(await file('down'));
-    await client.query(await file('down'));
+    for (const step of [STEPS, STEPS, RECORDS, RECORDS]) await client.query(await file(step, 'down'));
     expect(await layout('elsewhere')).toEqual(nothing);
     await client.end();
   });

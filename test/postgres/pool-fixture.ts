@@ -92,7 +92,7 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-async function listen(serve: (socket: Socket) => void): Promise<Listener> {
+export async function listen(serve: (socket: Socket) => void): Promise<Listener> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Client } from 'pg';
+import { Client, Pool } from 'pg';
 import { createPostgresStore, type PostgresStore } from '../../lib/store/postgres-store.js';
 import { startPostgres } from '../../sample-app/support/embedded-postgres.mjs';
 import { migrate } from '../support/database.js';
@@ -28,6 +28,7 @@ afterAll(async () => {
 function storeOn(url: string, options = {}): PostgresStore {
   const store = createPostgresStore({
     connection: { connectionString: url },
+    application: { pool: new Pool({ connectionString: url }) },
     schema: 'public',
     poolSize: 4,
     preparedStatements: true,

@@ -201,7 +201,7 @@ describe('a connection that breaks', () => {
     const second = aClaim(lost.identity);
     const found = await store.claim(second, IN_TIME);
     if (found.kind !== 'found') throw new Error('Not found.');
-    expect(await cut(() => store.takeOver(second, found.record, IN_TIME))).toEqual({ attempt: 2 });
+    expect(await cut(() => store.takeOver(second, found.record, IN_TIME))).toEqual({ kind: 'taken', attempt: 2 });
 
     await bench.alter(answered.id, EXPIRED);
     expect(await cut(() => store.claim(aClaim(answered.identity), IN_TIME))).toEqual({ kind: 'claimed', attempt: 1 });
@@ -228,7 +228,8 @@ describe('statements', () => {
   const preparedOn = async (preparedStatements: boolean): Promise<unknown> => {
     const connection = { connectionString: bench.url };
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
-    const store = new PostgresStore(session, 'public', IN_TIME, systemClock);
+    const application = { pool: bench.pool };
+    const store = new PostgresStore({ session, application, schema: 'public', storeTimeoutMs: IN_TIME, clock: systemClock });
     await completed(store);
     await completed(store);
     const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };

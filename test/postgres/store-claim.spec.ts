@@ -217,8 +217,8 @@ describe('takeOver', () => {
     const gate = barrier(20);
     const claims = Array.from({ length: 20 }, () => again(first));
     const results = await Promise.all(claims.map((claim, n) => gate.arrive().then(() => stores[n % 5]!.takeOver(claim, lost, IN_TIME))));
-    expect(results.filter((result) => result !== undefined)).toEqual([{ attempt: 2 }]);
-    const winner = claims[results.findIndex((result) => result !== undefined)]!;
+    expect(results.filter(({ kind }) => kind === 'taken')).toEqual([{ kind: 'taken', attempt: 2 }]);
+    const winner = claims[results.findIndex(({ kind }) => kind === 'taken')]!;
     expect(found(await store.claim(again(first), IN_TIME))).toMatchObject({
       state: 'running',
       owner: winner.owner,
@@ -232,7 +232,7 @@ describe('takeOver', () => {
     await store.seal(first, undefined, HOUR, IN_TIME);
     await bench.alter(first.id, 'state = 3');
     const open = found(await store.claim(again(first), IN_TIME));
-    expect(await store.takeOver(again(first), open, IN_TIME)).toEqual({ attempt: 2 });
+    expect(await store.takeOver(again(first), open, IN_TIME)).toEqual({ kind: 'taken', attempt: 2 });
     expect(await bench.count(`id = '${first.id}' and state = 0 and expires_at is null and completed_at is null`)).toBe(1);
   });
 
@@ -242,20 +242,20 @@ describe('takeOver', () => {
     const lost = found(await store.claim(again(first), IN_TIME));
     await store.takeOver(again(first), lost, IN_TIME);
     await bench.alter(first.id, LEASE_PASSED);
-    expect(await store.takeOver(again(first), lost, IN_TIME)).toBeUndefined();
+    expect(await store.takeOver(again(first), lost, IN_TIME)).toEqual({ kind: 'changed' });
   });
 
   it('leaves a record alone that its late owner has completed, renewed or released', async () => {
     for (const end of [
       (claim: ReturnType<typeof aClaim>) => store.complete(claim, anAnswer(), HOUR, IN_TIME),
       (claim: ReturnType<typeof aClaim>) => store.renew([renewal(claim)], IN_TIME),
-      (claim: ReturnType<typeof aClaim>) => store.release(claim, IN_TIME),
+      (claim: ReturnType<typeof aClaim>) => store.release(claim, HOUR, IN_TIME),
     ]) {
       const first = await owned(store);
       await bench.alter(first.id, LEASE_PASSED);
       const lost = found(await store.claim(again(first), IN_TIME));
       await end(first);
-      expect(await store.takeOver(again(first), lost, IN_TIME)).toBeUndefined();
+      expect(await store.takeOver(again(first), lost, IN_TIME)).toEqual({ kind: 'changed' });
     }
   });
 
@@ -264,8 +264,8 @@ describe('takeOver', () => {
     await bench.alter(first.id, LEASE_PASSED);
     const lost = found(await store.claim(again(first), IN_TIME));
     const second = again(first);
-    expect(await store.takeOver(second, lost, IN_TIME)).toEqual({ attempt: 2 });
-    expect(await store.takeOver(second, lost, IN_TIME)).toEqual({ attempt: 2 });
+    expect(await store.takeOver(second, lost, IN_TIME)).toEqual({ kind: 'taken', attempt: 2 });
+    expect(await store.takeOver(second, lost, IN_TIME)).toEqual({ kind: 'taken', attempt: 2 });
   });
 });
 

@@ -31,6 +31,7 @@ export async function openBench(schema = 'public'): Promise<Bench> {
     store(options = {}) {
       const store = createPostgresStore({
         connection: { connectionString: database.url },
+        application: { pool: database.pool },
         schema,
         poolSize: 4,
         preparedStatements: true,

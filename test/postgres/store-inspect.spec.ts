@@ -12,12 +12,19 @@ describe('inspect', () => {
     await bench.close();
   });
 
-  it('reports a missing table or schema with the command that makes it', async () => {
+  it.each(['idempotency_records', 'idempotency_steps'])('reports a missing table (%s) with the command that makes it', async (table) => {
     const bench = await openBench();
-    await bench.pool.query('drop table idempotency_records');
-    const refusal = { code: 'IDEMPOTENCY_SCHEMA_MISSING', message: expect.stringContaining('typeorm migration:run') };
-    await expect(bench.store().inspect()).rejects.toMatchObject(refusal);
-    await expect(bench.store({ schema: 'nowhere' }).inspect()).rejects.toMatchObject(refusal);
+    await bench.pool.query(`drop table ${table}`);
+    await expect(bench.store().inspect()).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_SCHEMA_MISSING',
+      message: expect.stringMatching(new RegExp(`${table}.*typeorm migration:run`)),
+    });
+    await bench.close();
+  });
+
+  it('reports a missing schema in the same way', async () => {
+    const bench = await openBench();
+    await expect(bench.store({ schema: 'nowhere' }).inspect()).rejects.toMatchObject({ code: 'IDEMPOTENCY_SCHEMA_MISSING' });
     await bench.close();
   });
 
@@ -25,6 +32,11 @@ describe('inspect', () => {
     ['lacks a column', 'alter table idempotency_records drop column reap_after'],
     ['has a column of another type', 'alter table idempotency_records alter column body type text'],
     ['has nothing that makes ids unique', 'alter table idempotency_records drop constraint idempotency_records_pkey'],
+    ['lacks a column of a step', 'alter table idempotency_steps drop column position'],
+    [
+      'has nothing that makes steps unique',
+      'alter table idempotency_steps drop constraint idempotency_steps_pkey; create unique index on idempotency_steps (id, life, name) where position > 1; create unique index on idempotency_steps (id, life)',
+    ],
   ])('reports a table that %s', async (_, change) => {
     const bench = await openBench();
     await bench.pool.query(change);

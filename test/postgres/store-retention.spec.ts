@@ -113,6 +113,7 @@ describe('find', () => {
       ...names,
       state: 'running',
       attempt: 1,
+      steps: [],
       createdAt: expect.any(Date),
       lockedUntil: expect.any(Date),
     });
@@ -124,6 +125,7 @@ describe('find', () => {
       state: 'completed',
       attempt: 1,
       status: 201,
+      steps: [],
       createdAt: expect.any(Date),
       completedAt: expect.any(Date),
       expiresAt: expect.any(Date),
@@ -165,21 +167,39 @@ describe('forget', () => {
     expect(await store.forget(identity)).toBe('absent');
   });
 
-  it('spares a lost record whose owner renews while it waits for the lock', async () => {
+  it('spares a lost record that somebody is writing to, and does not wait for them', async () => {
     const lost = await owned(store);
     await bench.alter(lost.id, LEASE_PASSED);
     const owner = await bench.pool.connect();
     try {
       await owner.query('begin');
       await owner.query(`update idempotency_records set locked_until = statement_timestamp() + interval '1 min' where id = $1`, [lost.id]);
-      const forgotten = store.forget(lost.identity);
-      await bench.somebodyWaitsForALock();
+      expect(await store.forget(lost.identity)).toBe('live');
       await owner.query('commit');
-      expect(await forgotten).toBe('live');
     } finally {
       owner.release();
     }
+    expect(await store.forget(lost.identity)).toBe('live');
     expect(await store.renew([renewal(lost)], IN_TIME)).toEqual([lost.id]);
+  });
+
+  it('waits for a writer to a record that is over, and judges what comes of it', async () => {
+    const open = await completed(store);
+    await bench.alter(open.id, 'state = 3');
+    const rival = await bench.pool.connect();
+    try {
+      await rival.query('begin');
+      await rival.query(
+        `update idempotency_records set state = 0, expires_at = null, locked_until = statement_timestamp() + interval '1 min' where id = $1`,
+        [open.id],
+      );
+      const forgotten = store.forget(open.identity);
+      await bench.somebodyWaitsForALock();
+      await rival.query('commit');
+      expect(await forgotten).toBe('live');
+    } finally {
+      rival.release();
+    }
   });
 });
 

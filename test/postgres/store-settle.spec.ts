@@ -36,7 +36,8 @@ async function superseded(): Promise<{ late: Claim; current: Claim }> {
   await bench.alter(late.id, LEASE_PASSED);
   const current = aClaim(late.identity);
   const result = await store.claim(current, IN_TIME);
-  if (result.kind !== 'found' || (await store.takeOver(current, result.record, IN_TIME)) === undefined) throw new Error('Not taken over.');
+  if (result.kind !== 'found' || (await store.takeOver(current, result.record, IN_TIME)).kind !== 'taken')
+    throw new Error('Not taken over.');
   return { late, current };
 }
 
@@ -130,14 +131,14 @@ describe('seal', () => {
 describe('release', () => {
   it('frees the key, once', async () => {
     const claim = await owned(store);
-    expect(await store.release(claim, IN_TIME)).toBe(true);
-    expect(await store.release(claim, IN_TIME)).toBe(false);
+    expect(await store.release(claim, HOUR, IN_TIME)).toBe('freed');
+    expect(await store.release(claim, HOUR, IN_TIME)).toBe('absent');
     expect(await replay(claim)).toEqual({ kind: 'claimed', attempt: 1 });
   });
 
   it('frees no key that has an answer', async () => {
     const claim = await completed(store);
-    expect(await store.release(claim, IN_TIME)).toBe(false);
+    expect(await store.release(claim, HOUR, IN_TIME)).toBe('absent');
     expect(await replay(claim)).toMatchObject({ record: { state: 'completed' } });
   });
 });
@@ -181,13 +182,13 @@ describe('a superseded owner', () => {
   it('can neither renew nor release', async () => {
     const { late, current } = await superseded();
     expect(await store.renew([renewal(late)], IN_TIME)).toEqual([]);
-    expect(await store.release(late, IN_TIME)).toBe(false);
+    expect(await store.release(late, HOUR, IN_TIME)).toBe('absent');
     expect(await replay(late)).toMatchObject({ record: { state: 'running', owner: current.owner } });
   });
 
   it('learns of no record where there is none any more, or one whose time is over', async () => {
     const gone = await owned(store);
-    await store.release(gone, IN_TIME);
+    await store.release(gone, HOUR, IN_TIME);
     expect(await store.complete(gone, anAnswer(), HOUR, IN_TIME)).toEqual({ kind: 'superseded', record: undefined });
 
     const { late, current } = await superseded();

@@ -14,14 +14,26 @@ interface Floor {
 const FLOORS: Readonly<Record<string, Floor>> = {
   index: { below: ['nest', 'engine', 'contract'], packages: [] },
   nest: {
-    below: ['contract', 'engine', 'http', 'store'],
-    packages: ['node:', '@nestjs/common', '@nestjs/core', 'class-validator', 'pg', 'reflect-metadata', 'rxjs', 'typeorm'],
+    below: ['contract', 'engine', 'http', 'recipes', 'store'],
+    packages: [
+      'node:',
+      '@nestjs/common',
+      '@nestjs/core',
+      'class-validator',
+      'pg',
+      'reflect-metadata',
+      'rxjs',
+      'structured-headers',
+      'typeorm',
+    ],
     reserved: { part: 'store', files: /\/(idempotency\.)?(module|lifecycle)[^/]*\.ts$/ },
   },
   http: { below: ['contract'], packages: ['node:'] },
+  recipes: { below: ['engine', 'contract'], packages: ['node:'] },
   engine: { below: ['contract'], packages: ['node:', 'structured-headers'] },
   store: { below: ['contract'], packages: ['node:', 'pg', 'typeorm'] },
-  contract: { below: [], packages: [] },
+  // the one word of TypeORM that our own words need: its EntityManager
+  contract: { below: [], packages: ['typeorm'] },
   migrations: { below: ['store/table-name'], packages: ['typeorm'] },
 };
 

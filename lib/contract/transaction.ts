@@ -1,0 +1,62 @@
+/**
+ * A transaction of the application's in which its business rows and what is recorded of them commit
+ * together. Where it holds the record's row, that lock is the execution's lease, and it is gone the
+ * moment the process or its connection is.
+ *
+ * It is *open*, or *over*. What the handler was handed works while it is open and throws afterwards,
+ * so that a forgotten `await` can't write into whatever the connection does next.
+ */
+import type { Ownership, RecordedStep } from './record.js';
+import type { RecordedResponse } from './recorded-response.js';
+
+/** `undefined`: as the database has it. */
+export type IsolationLevel = 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
+
+export interface TransactionSettings {
+  readonly isolation: IsolationLevel | undefined;
+  /** Postgres ends the transaction when nothing has come from us for that long: the lease of a process that is stuck. */
+  readonly idleMs: number;
+  /** Longest wait for a connection of the application's, and for each of our own statements on it, COMMIT included. */
+  readonly connectMs: number;
+  /** Called before each use of what is handed out; throws to refuse it. */
+  readonly guard: () => void;
+  /** Whether it holds the record's row. A phase of a plain execution does not: its lease is renewed from elsewhere. */
+  readonly holdsRecord: boolean;
+}
+
+/** What becomes of a COMMIT. */
+export type CommitResult =
+  | { readonly kind: 'committed' }
+  /** Postgres refused and rolled back. `transient`: a serialization failure or a deadlock, which another try may not meet. */
+  | { readonly kind: 'refused'; readonly transient: boolean; readonly cause: unknown }
+  /** The connection broke: it may have come through or not. */
+  | { readonly kind: 'unknown'; readonly cause: unknown };
+
+/** `pg`'s way to ask, for handlers that don't use an ORM. */
+export interface TransactionClient {
+  query<Row = Record<string, unknown>>(
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<{ readonly rows: Row[]; readonly rowCount: number | null }>;
+}
+
+export interface RecordTransaction {
+  /** TypeORM's `EntityManager` of this transaction; `undefined` where the store was given a plain `pg` pool. */
+  readonly manager: unknown;
+  readonly client: TransactionClient;
+  /** Resets Postgres' idle timer. Never rejects: a broken connection shows at the next real statement. */
+  keepAlive(): Promise<void>;
+  /** Undoes everything since the handler began; the row stays held. From here on what was handed out throws. */
+  rollBackToStart(): Promise<void>;
+  /** A part of it that can be undone by itself. */
+  savepoint<T>(work: () => Promise<T>): Promise<T>;
+  /** Writes a record's last state into it, to be committed with the rest. `false`: not its owner any more. */
+  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number): Promise<boolean>;
+  seal(ownership: Ownership, status: number | undefined, retentionMs: number): Promise<boolean>;
+  release(ownership: Ownership, retentionMs: number): Promise<boolean>;
+  recordStep(ownership: Ownership, step: RecordedStep): Promise<boolean>;
+  /** From here on what was handed out throws. The connection goes back to its pool. */
+  commit(): Promise<CommitResult>;
+  /** Likewise. Never rejects. */
+  rollBack(): Promise<void>;
+}

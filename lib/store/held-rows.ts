@@ -1,0 +1,35 @@
+/**
+ * Keeps a renewal from waiting behind a transaction of this very process, which would keep every
+ * other lease in the same statement waiting too. Rows that are held are left out of renewals, and a
+ * row is not taken hold of while a renewal that names it is under way: under REPEATABLE READ that
+ * would even undo the transaction.
+ *
+ * Between processes there is nothing to keep apart: a renewal names its owner's token, and rows that
+ * another process holds have another.
+ */
+export class HeldRows {
+  /** By owner token. */
+  readonly #held = new Set<string>();
+  readonly #renewals = new Map<Promise<unknown>, ReadonlySet<string>>();
+
+  has(owner: string): boolean {
+    return this.#held.has(owner);
+  }
+
+  /** From now on it is in no renewal; resolves when none that names it is under way. */
+  async add(owner: string): Promise<void> {
+    this.#held.add(owner);
+    const underWay = [...this.#renewals].filter(([, owners]) => owners.has(owner)).map(([renewal]) => renewal);
+    await Promise.allSettled(underWay);
+  }
+
+  delete(owner: string): void {
+    this.#held.delete(owner);
+  }
+
+  renewing<T>(owners: readonly string[], renewal: Promise<T>): Promise<T> {
+    const done = renewal.finally(() => this.#renewals.delete(done));
+    this.#renewals.set(done, new Set(owners));
+    return done;
+  }
+}

@@ -1,0 +1,50 @@
+/** Frozen once released: whoever has run it has run this text. */
+import { tablesIn } from '../lib/store/table-name.js';
+
+/** Holds to the end of the transaction. To be taken again by who has it costs nothing. */
+const ONE_AT_A_TIME = `select pg_advisory_xact_lock(hashtextextended('nestjs-idempotency-pg migrations', 0));`;
+
+/** The statements as `sql/0002_create_idempotency_steps.up.sql` has them, to be sent as one text. */
+export function createIdempotencySteps(schema?: string): string {
+  const { steps } = tablesIn(schema);
+  return `-- Several instances may migrate at once: the others wait here, and then find everything in place.
+${ONE_AT_A_TIME}
+
+-- No foreign key to the records: whoever records a step must not wait for whoever holds its record. Where tables are
+-- distributed, this one goes by the same id, so that a record and its steps are in one place.
+create table if not exists ${steps} (
+  id          uuid        not null,             -- the record's
+  life        timestamptz not null,             -- the record's created_at: what an earlier record of the same key left behind is not seen
+  owner       uuid        not null,             -- who recorded it
+  created_at  timestamptz not null,
+  position    integer     not null,             -- counts on with every step of a life
+  name        text        collate "C" not null,
+  result      bytea       not null,             -- JSON in UTF-8; empty where the step returned nothing
+  primary key (id, life, name)
+) with (
+  -- A step is written once and goes with its record; see there.
+  autovacuum_vacuum_scale_factor = 0.05,
+  autovacuum_vacuum_insert_threshold = -1
+);
+
+-- lz4 takes half the time of the default for large results. Servers built without it keep the default.
+do '
+begin
+  alter table ${quoted(steps)} alter column result set compression lz4;
+exception
+  when feature_not_supported then null;
+end';
+`;
+}
+
+export function dropIdempotencySteps(schema?: string): string {
+  return `${ONE_AT_A_TIME}
+
+drop table if exists ${tablesIn(schema).steps};
+`;
+}
+
+/** Inside a string constant. */
+function quoted(text: string): string {
+  return text.replaceAll("'", "''");
+}
