@@ -8,6 +8,7 @@ export { IdempotencyException } from './nest/problem-exception.js';
 export { IdempotencyOptionsError } from './nest/faults.js';
 export type { Fault } from './nest/faults.js';
 export type {
+  AtomicOptions,
   Duration,
   IdempotencyModuleOptions,
   IdempotencyOptionsFactory,
@@ -16,12 +17,19 @@ export type {
   KeyFrom,
   ReaperOptions,
 } from './nest/options.js';
+export type { IsolationLevel, TransactionClient } from './contract/transaction.js';
+export type { RunOptions, RunResult, RunSettings } from './nest/runs.js';
+export type { ManualAnswer, Resolution } from './nest/idempotency.service.js';
 export type { KeyFormat } from './engine/key.js';
 export type { StoreIf } from './engine/outcome-policy.js';
-export type { IdempotentExecution } from './contract/execution.js';
+export type { IdempotentExecution, StepCall } from './contract/execution.js';
 export type { IdempotencyEvent, IdempotencyEventType } from './contract/events.js';
 export type { RecordRef, RecordState, RecordSummary, StoreStats } from './contract/record.js';
 export {
+  AnswerStands,
+  AnswerTooEarly,
+  AnswerTooLarge,
+  ExecutionSuperseded,
   IdempotencyError,
   KeyInUse,
   KeyInvalid,
@@ -34,7 +42,10 @@ export {
   SchemaMissing,
   SchemaOutdated,
   ScopeRequired,
+  StepInvalid,
   StoreUnavailable,
+  TransactionFailed,
+  TransactionMisused,
   isIdempotencyError,
 } from './contract/errors.js';
 export type { IdempotencyErrorCode } from './contract/errors.js';

@@ -1,39 +1,72 @@
-/** An execution that owns its key, from the claim to its settlement. It waits for nothing and decides nothing. */
-import type { IdempotentExecution } from '../contract/execution.js';
+/** An execution, from the claim to its settlement. It waits for nothing and decides nothing. */
 import type { Claim, Identity, Ownership } from '../contract/record.js';
 import type { ExecutionSettings } from '../contract/settings.js';
+import type { RecordTransaction } from '../contract/transaction.js';
+import type { Ending } from './verdict.js';
 import { derivedKey } from './key.js';
 
-export class OwnedExecution implements IdempotentExecution {
+export interface ExecutionFacts {
+  readonly claim: Claim;
+  /** `false` for a request without a key: it owns nothing, and nothing is recorded of it. */
+  readonly keyed: boolean;
+  readonly attempt: number;
+  readonly settings: ExecutionSettings;
+  /** `Controller.method`, for events and logs. */
+  readonly handler: string;
+  readonly startedAt: number;
+}
+
+export class OwnedExecution {
   /** Set as soon as the last write is on its way: what a renewal then finds says nothing any more. */
   settling = false;
+  /** How often its handler has been called: an atomic one may be repeated. */
+  runs = 1;
+  /** Something of it may still be committed behind our back, so that its key must not be given back. */
+  inDoubt = false;
+  /** In atomic mode, once it has begun. */
+  transaction: RecordTransaction | undefined;
+  /** Executions that have written their end into this one's transaction, and come through or vanish with it. */
+  readonly joined: { readonly execution: OwnedExecution; readonly ending: Ending }[] = [];
   #lost = false;
   #abort: AbortController | undefined;
   #callOff: () => Promise<void> = () => Promise.resolve();
 
-  constructor(
-    readonly claim: Claim,
-    readonly attempt: number,
-    readonly settings: ExecutionSettings,
-    /** `Controller.method`, for events and logs. */
-    readonly handler: string,
-    readonly startedAt: number,
-  ) {}
+  constructor(private readonly facts: ExecutionFacts) {}
+
+  get keyed(): boolean {
+    return this.facts.keyed;
+  }
+
+  get claim(): Claim {
+    return this.facts.claim;
+  }
+
+  get attempt(): number {
+    return this.facts.attempt;
+  }
+
+  get settings(): ExecutionSettings {
+    return this.facts.settings;
+  }
+
+  get handler(): string {
+    return this.facts.handler;
+  }
+
+  get startedAt(): number {
+    return this.facts.startedAt;
+  }
 
   get identity(): Identity {
-    return this.claim.identity;
+    return this.facts.claim.identity;
   }
 
   get ownership(): Ownership {
-    return this.claim;
+    return this.facts.claim;
   }
 
-  get key(): string {
-    return this.claim.identity.key;
-  }
-
-  get scope(): string {
-    return this.claim.identity.scope;
+  get isLost(): boolean {
+    return this.#lost;
   }
 
   /** Made when somebody asks for it: most handlers never do, and this is on every request's way. */
@@ -46,7 +79,7 @@ export class OwnedExecution implements IdempotentExecution {
   }
 
   keyFor(name: string): string {
-    return derivedKey(this.claim.identity, name);
+    return derivedKey(this.identity, name);
   }
 
   /** Whoever runs the handler says how the execution is ended before that has begun; `work` does nothing afterwards. */

@@ -14,6 +14,7 @@ const RETRY_MS = 500;
 
 interface Kept {
   readonly execution: OwnedExecution;
+  readonly leaseMs: number;
   readonly intervalMs: number;
   dueAt: number;
 }
@@ -32,10 +33,11 @@ export class LeaseKeeper {
     private readonly onFailure: (cause: unknown) => void,
   ) {}
 
-  keep(execution: OwnedExecution): void {
-    const intervalMs = execution.settings.leaseMs / RENEWALS_PER_LEASE;
+  /** @param leaseMs what each renewal prolongs it to */
+  keep(execution: OwnedExecution, leaseMs: number): void {
+    const intervalMs = leaseMs / RENEWALS_PER_LEASE;
     const dueAt = this.clock.now() + intervalMs;
-    this.#kept.set(execution.ownership.owner, { execution, intervalMs, dueAt });
+    this.#kept.set(execution.ownership.owner, { execution, leaseMs, intervalMs, dueAt });
     if (dueAt < this.#timerAt) this.#wakeAt(dueAt);
   }
 
@@ -77,7 +79,7 @@ export class LeaseKeeper {
     // Those due within half an interval come along: fewer statements, and no lease suffers.
     const due = [...this.#kept.values()].filter((kept) => kept.dueAt <= now + kept.intervalMs / 2);
     if (due.length === 0) return;
-    const leases = due.map(({ execution }) => ({ ...idAndOwner(execution), leaseMs: execution.settings.leaseMs }));
+    const leases = due.map(({ execution, leaseMs }) => ({ ...idAndOwner(execution), leaseMs }));
     try {
       const renewed = new Set(await this.store.renew(leases, patienceFor(due)));
       for (const kept of due) {

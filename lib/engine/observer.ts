@@ -4,7 +4,7 @@ import type { Clock } from '../contract/clock.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink, IdempotencyEvent, IdempotencyEventType } from '../contract/events.js';
 import type { Identity } from '../contract/record.js';
-import type { Ending } from './engine.js';
+import type { Ending } from './verdict.js';
 import type { OwnedExecution } from './execution.js';
 
 /** What an event is about. */

@@ -9,7 +9,7 @@ import type { IdempotencyError } from '../contract/errors.js';
 import type { Ownership, Settled } from '../contract/record.js';
 import type { ExecutionSettings } from '../contract/settings.js';
 import type { IdempotencyStore } from '../contract/store.js';
-import type { Ending } from './engine.js';
+import type { Ending } from './verdict.js';
 import type { OwnedExecution } from './execution.js';
 import { Pauses } from './pauses.js';
 
@@ -55,9 +55,9 @@ export class Persistence {
    * Takes back a claim of which nobody knows whether it arrived. It may even arrive after the
    * release did: hence again and again, until one row was removed or the lease is over anyway.
    */
-  releaseLater(claim: Ownership, { leaseMs, storeTimeoutMs }: ExecutionSettings): void {
+  releaseLater(claim: Ownership, { leaseMs, storeTimeoutMs, retentionMs }: ExecutionSettings): void {
     const release: Write = async (withinMs) => {
-      if (await this.store.release(claim, withinMs)) return { kind: 'settled' };
+      if ((await this.store.release(claim, retentionMs, withinMs)) !== 'absent') return { kind: 'settled' };
       throw new NothingThereYet();
     };
     void this.#inBackground(this.#stubbornly(release, leaseMs, storeTimeoutMs));
@@ -76,17 +76,17 @@ export class Persistence {
       case 'seal':
         return (withinMs) => this.store.seal(ownership, ending.status, settings.retentionMs, withinMs);
       case 'free':
-        return this.#free(ownership);
+        return this.#free(ownership, settings.retentionMs);
     }
   }
 
   /** Only the first try can tell a superseded owner from one whose row is gone because it freed it itself. */
-  #free(ownership: Ownership): Write {
+  #free(ownership: Ownership, retentionMs: number): Write {
     let tries = 0;
     return async (withinMs) => {
       tries += 1;
-      const freed = await this.store.release(ownership, withinMs);
-      return freed || tries > 1 ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
+      const released = await this.store.release(ownership, retentionMs, withinMs);
+      return released !== 'absent' || tries > 1 ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
     };
   }
 

@@ -16,6 +16,8 @@ export interface Frame {
   readonly handlerToken: object;
   /** Follows the handler; without a key there is nothing to follow it for. */
   readonly run: HandlerRun | undefined;
+  /** Inside a step's work, where the atomic transaction is out of reach. */
+  readonly inStep: boolean;
   /** The frame around it, if a handler is called from within another one's context. */
   readonly outer: Frame | undefined;
 }
@@ -27,9 +29,29 @@ function frames(): AsyncLocalStorage<Frame> {
   return (shared[SLOT] ??= new AsyncLocalStorage<Frame>());
 }
 
-export function withFrame<T>(frame: Omit<Frame, 'outer'>, work: () => T): T {
+export function withFrame<T>(frame: Omit<Frame, 'outer' | 'inStep'>, work: () => T): T {
   const storage = frames();
-  return storage.run({ ...frame, outer: storage.getStore() }, work);
+  return storage.run({ ...frame, inStep: false, outer: storage.getStore() }, work);
+}
+
+/** Runs a step's work: what it does elsewhere can't be rolled back, so it must not hang on what can. */
+export function withinStep<T>(work: () => T): T {
+  const storage = frames();
+  const frame = storage.getStore();
+  return frame === undefined ? work() : storage.run({ ...frame, inStep: true }, work);
+}
+
+export function isInStep(): boolean {
+  return frames().getStore()?.inStep ?? false;
+}
+
+/** @throws Error within a step's work */
+export function refuseWithinStep(): void {
+  if (isInStep()) {
+    throw new Error(
+      "The atomic transaction can't be used within a step's work: its result would be recorded even if the transaction is rolled back. Use it before or after the step.",
+    );
+  }
 }
 
 /** The execution that `instance` is in the middle of. */

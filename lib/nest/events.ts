@@ -6,6 +6,7 @@ import { Subject } from 'rxjs';
 import type { Observable } from 'rxjs';
 import { IDEMPOTENCY_EVENT_TYPES } from '../contract/events.js';
 import type { EventSink, IdempotencyEvent, IdempotencyEventType } from '../contract/events.js';
+import { reasonOf } from './reason.js';
 
 /**
  * What the module does, as it happens. `events$` never errors and completes with the application;
@@ -58,12 +59,4 @@ const LOGGED: ReadonlySet<IdempotencyEventType> = new Set(['lock-lost', 'store-f
 function channels(): Record<IdempotencyEventType, Channel> {
   const entries = IDEMPOTENCY_EVENT_TYPES.map((type) => [type, channel(`nestjs-idempotency-pg:${type}`)] as const);
   return Object.fromEntries(entries) as Record<IdempotencyEventType, Channel>;
-}
-
-/** Class and code of the error: a database's message may quote values of the row. */
-function reasonOf(cause: unknown): string {
-  if (!(cause instanceof Error)) return '';
-  const code = 'code' in cause && typeof cause.code === 'string' ? ` ${cause.code}` : '';
-  const inner = cause.cause instanceof Error ? `, ${reasonOf(cause.cause)}` : '';
-  return `${cause.name}${code}${inner}`;
 }

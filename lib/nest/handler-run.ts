@@ -11,6 +11,8 @@ export interface HandlerWitness {
   gave(value: unknown): void;
   /** The handler's own work is over, one way or the other. */
   ended(): void;
+  /** The handler has failed: whether it is to be called once more, or which error is to be passed on. */
+  failed?(error: unknown): Promise<'again' | { readonly error: unknown }>;
 }
 
 type HandlerEnd = { readonly kind: 'fulfilled' } | { readonly kind: 'rejected'; readonly error: unknown };
@@ -60,6 +62,7 @@ export class HandlerRun {
     if (this.#closed) throw new HandlerTooLate();
     this.#begun = true;
     this.#atWork += 1;
+    if (this.witness.failed !== undefined) return this.#followPromise(this.#repeatedly(call, this.witness.failed.bind(this.witness)));
     let result: unknown;
     try {
       result = call();
@@ -81,6 +84,18 @@ export class HandlerRun {
     } catch (error) {
       this.#ended({ kind: 'rejected', error });
       throw error;
+    }
+  }
+
+  async #repeatedly(call: () => unknown, failed: NonNullable<HandlerWitness['failed']>): Promise<unknown> {
+    for (;;) {
+      try {
+        const result = await call();
+        return isObservable(result) ? await lastValueFrom(result) : result;
+      } catch (error) {
+        const next = await failed(error);
+        if (next !== 'again') throw next.error;
+      }
     }
   }
 

@@ -4,14 +4,16 @@
  */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, of } from 'rxjs';
+import { Observable, catchError, of, throwError } from 'rxjs';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink } from '../contract/events.js';
 import type { IdempotentExecution } from '../contract/execution.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
-import type { Engine } from '../engine/engine.js';
+import type { Admission, Engine } from '../engine/engine.js';
+import type { Verdict } from '../engine/verdict.js';
+import type { IdempotencyStore } from '../contract/store.js';
 import type { OwnedExecution } from '../engine/execution.js';
 import type { Scope } from '../engine/scope.js';
 import { isMultipart } from '../engine/media-type.js';
@@ -22,14 +24,15 @@ import type { Exchange } from '../http/request-facts.js';
 import { fingerprintFor, identityOf, keyOf, scopeOf } from './admission.js';
 import { isWithinRun, withFrame } from './context.js';
 import { IdempotencyEvents } from './events.js';
+import { HandlerExecution } from './handler-execution.js';
 import { KeyedRequest } from './keyed-request.js';
 import { defer } from './parts-gate.js';
-import { refusal } from './problem-exception.js';
+import { patienceOf, presenceOf } from './patience.js';
+import { logForDevelopers, refusal } from './problem-exception.js';
 import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
 import type { IdempotentRoute } from './routes.js';
-import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES } from './tokens.js';
-import { unkeyedExecution } from './unkeyed-execution.js';
+import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
 
 /** What clients see on an answer that was given before. */
 const REPLAYED = { 'Idempotent-Replayed': 'true' };
@@ -41,6 +44,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
 
   constructor(
     @Inject(ENGINE) private readonly engine: Engine,
+    @Inject(STORE) private readonly store: IdempotencyStore,
     @Inject(ROUTES) private readonly routes: IdempotentRoutes,
     @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
     @Inject(CLOCK) private readonly clock: Clock,
@@ -75,15 +79,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
   async #decide(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
     try {
       const key = keyOf(route.settings, exchange.request, context);
-      if (key === undefined) return this.#unprotected(route, unkeyedExecution(undefined), next);
+      if (key === undefined) return await this.#withoutKey(route, exchange, next);
       const scope = await scopeOf(route.settings, exchange.request, context);
       this.#warnIfAnonymous(route.settings, scope);
       return await this.#begin(route, exchange, context, next, key, scope);
     } catch (error) {
       if (!isIdempotencyError(error)) throw error;
-      this.#logRemedy(route.settings, error);
       if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler: route.settings.handler, code: error.code });
-      throw refusal(error, this.options.errorFormat, exchange.response);
+      throw this.#refusal(route, exchange, error);
     }
   }
 
@@ -98,29 +101,62 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const { settings } = route;
     const identity = identityOf(route, exchange.request, scope, key);
     const fingerprint = await fingerprintFor(settings, exchange.request, context, key, this.options.fingerprintSecret);
-    const verdict = await this.engine.begin({ identity, fingerprint, settings, handler: settings.handler });
+    const patience = patienceOf(settings, exchange);
+    const verdict = await this.#ask({ identity, fingerprint, settings, handler: settings.handler, waitMs: patience.waitMs }, exchange);
+    const applied: Record<string, string> = patience.applied === undefined ? {} : { 'Preference-Applied': `wait=${patience.applied}` };
     switch (verdict.kind) {
       case 'run':
-        return this.#run(route, exchange, verdict.execution, next);
+        return this.#run(route, exchange, verdict.execution, key, next);
       case 'replay':
-        replayResponse(exchange.response, verdict.answer, REPLAYED);
+        replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...applied });
         return of(undefined);
       case 'refuse':
-        throw refusal(verdict.error, this.options.errorFormat, exchange.response);
+        for (const [name, value] of Object.entries(applied)) exchange.response.setHeader(name, value);
+        throw this.#refusal(route, exchange, verdict.error);
       case 'bypass':
-        return this.#unprotected(route, unkeyedExecution(identity), next);
+        return this.#unprotected(
+          route,
+          exchange,
+          new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler, identity), this.store, key),
+          next,
+        );
     }
   }
 
-  #run(route: IdempotentRoute, exchange: Exchange, execution: OwnedExecution, next: CallHandler): Observable<unknown> {
+  /** Whoever waits for another one's answer need not do so after its own client has gone. */
+  async #ask(admission: Admission, { response }: Exchange): Promise<Verdict> {
+    if (admission.waitMs === 0) return this.engine.begin(admission);
+    const client = presenceOf(response.raw);
+    try {
+      return await this.engine.begin({ ...admission, signal: client.signal });
+    } finally {
+      client.release();
+    }
+  }
+
+  /** The handler runs as it would without us; an atomic one still in a transaction. */
+  async #withoutKey(route: IdempotentRoute, exchange: Exchange, next: CallHandler): Promise<Observable<unknown>> {
+    const { handler, atomic } = route.settings;
+    if (atomic === undefined)
+      return this.#unprotected(
+        route,
+        exchange,
+        new HandlerExecution(() => this.engine.unkeyed(route.settings, handler), this.store, undefined),
+        next,
+      );
+    return this.#run(route, exchange, await this.engine.beginUnkeyed(route.settings, atomic, handler), undefined, next);
+  }
+
+  #run(route: IdempotentRoute, exchange: Exchange, owned: OwnedExecution, key: string | undefined, next: CallHandler): Observable<unknown> {
+    const execution = new HandlerExecution(owned, this.store, key);
     const request = new KeyedRequest({
       engine: this.engine,
-      execution,
+      execution: owned,
       response: exchange.response,
       clock: this.clock,
       keptHeaders: this.options.keptHeaders,
-      wordInstead: (settlement) =>
-        settlement.kind === 'replay' ? replayed(settlement.answer) : problemResponse(settlement.error, this.options.errorFormat),
+      wordInstead: (found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(route, found.error)),
+      refusal: (error) => this.#refusal(route, exchange, error),
       within: (run, work) => withFrame({ instance: this.instance, execution, handlerToken: route.token, run }, work),
       isWithin: isWithinRun,
     });
@@ -128,9 +164,24 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
-  #unprotected(route: IdempotentRoute, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
+  #unprotected(route: IdempotentRoute, exchange: Exchange, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
     const frame = { instance: this.instance, execution, handlerToken: route.token, run: undefined };
-    return new Observable((subscriber) => withFrame(frame, () => next.handle().subscribe(subscriber)));
+    const handled = new Observable<unknown>((subscriber) => withFrame(frame, () => next.handle().subscribe(subscriber)));
+    return handled.pipe(
+      catchError((error: unknown) => throwError(() => (isIdempotencyError(error) ? this.#refusal(route, exchange, error) : error))),
+    );
+  }
+
+  /** The exception for Nest's filters. */
+  #refusal({ settings }: IdempotentRoute, { response }: Exchange, error: IdempotencyError): Error {
+    logForDevelopers(this.#logger, settings.handler, error);
+    return refusal(error, this.options.errorFormat, response);
+  }
+
+  /** The whole answer, where the filters have had their turn already. */
+  #refusalAnswer({ settings }: IdempotentRoute, error: IdempotencyError): RecordedResponse {
+    logForDevelopers(this.#logger, settings.handler, error);
+    return problemResponse(error, this.options.errorFormat);
   }
 
   #warnIfAnonymous({ handler }: ResolvedRoute, scope: Scope): void {
@@ -140,10 +191,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
       `${handler}: nobody is known to be calling (no request.user, no Authorization header), so all such callers share one space of keys. ` +
         'Set the option scope, or scope: false if that is meant.',
     );
-  }
-
-  #logRemedy({ handler }: ResolvedRoute, error: IdempotencyError): void {
-    if ('remedy' in error && typeof error.remedy === 'string') this.#logger.error(`${handler}: ${error.code}. ${error.remedy}`);
   }
 }
 

@@ -10,6 +10,7 @@ import { systemClock } from '../contract/clock.js';
 import type { Clock } from '../contract/clock.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import { Engine } from '../engine/engine.js';
+import { refuseWithinStep } from './context.js';
 import { IdempotencyEvents } from './events.js';
 import { Faults } from './faults.js';
 import { IdempotencyInterceptor } from './idempotency.interceptor.js';
@@ -20,8 +21,10 @@ import { resolveModuleOptions } from './resolve-options.js';
 import type { ResolvedOptions } from './resolve-options.js';
 import { findRoutes } from './routes.js';
 import type { IdempotentRoutes } from './routes.js';
-import { storeFor } from './module-store.js';
-import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE, WRITTEN_OPTIONS } from './tokens.js';
+import { applicationDatabase, storeFor } from './module-store.js';
+import type { ApplicationDatabase } from './module-store.js';
+import { Runs } from './runs.js';
+import { APPLICATION, CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, RUNS, STORE, WRITTEN_OPTIONS } from './tokens.js';
 
 const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<IdempotencyModuleOptions>({ optionsInjectionToken: WRITTEN_OPTIONS })
   .setClassMethodName('forRoot')
@@ -35,6 +38,7 @@ const BOOT = Symbol.for('nestjs-idempotency-pg.boot');
 interface Boot {
   readonly options: ResolvedOptions;
   readonly routes: IdempotentRoutes;
+  readonly application: ApplicationDatabase;
   readonly store: IdempotencyStore;
 }
 
@@ -49,24 +53,43 @@ const providers: Provider[] = [
       refuseSecond(modules, faults);
       const options = resolveModuleOptions(written, faults);
       const routes = findRoutes(modules, options, faults);
-      const store = storeFor(options, dataSource, faults);
+      const application = applicationDatabase(options, dataSource, faults);
+      refuseJoiningWithout(application, options, faults);
       faults.throwIfAny();
-      return { options, routes, store: store as IdempotencyStore };
+      if (application === undefined) throw new TypeError('There is no database.'); // said as a fault above
+      return { options, routes, application, store: storeFor(application, options) };
     },
   },
   { provide: RESOLVED_OPTIONS, inject: [BOOT], useFactory: (boot: Boot) => boot.options },
   { provide: ROUTES, inject: [BOOT], useFactory: (boot: Boot) => boot.routes },
+  { provide: APPLICATION, inject: [BOOT], useFactory: (boot: Boot) => boot.application },
   { provide: STORE, inject: [BOOT], useFactory: (boot: Boot) => boot.store },
   {
     provide: ENGINE,
-    inject: [STORE, CLOCK, IdempotencyEvents],
-    useFactory: (store: IdempotencyStore, clock: Clock, events: IdempotencyEvents) => new Engine(store, clock, events),
+    inject: [STORE, CLOCK, IdempotencyEvents, RESOLVED_OPTIONS],
+    useFactory: (store: IdempotencyStore, clock: Clock, events: IdempotencyEvents, { maxWaiters }: ResolvedOptions) =>
+      new Engine(store, clock, events, { maxWaiters, transactionGuard: refuseWithinStep }),
+  },
+  {
+    provide: RUNS,
+    inject: [ENGINE, STORE, RESOLVED_OPTIONS, MODULE_INSTANCE],
+    useFactory: (engine: Engine, store: IdempotencyStore, options: ResolvedOptions, instance: object) =>
+      new Runs(engine, store, options, instance),
   },
   IdempotencyEvents,
   IdempotencyService,
   IdempotencyLifecycle,
   { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
 ];
+
+function refuseJoiningWithout(application: ApplicationDatabase | undefined, options: ResolvedOptions, faults: Faults): void {
+  if (!options.joinRepositories || application?.pool === undefined) return;
+  faults.add({
+    option: 'joinRepositories',
+    fault: 'is given with a pg pool, which has no repositories',
+    remedy: 'Give a TypeORM DataSource, or leave it out.',
+  });
+}
 
 /** Two of them would both stand in every request's way. The token is the same in every copy of this library. */
 function refuseSecond(modules: ModulesContainer, faults: Faults): void {

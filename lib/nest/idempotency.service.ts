@@ -1,12 +1,19 @@
 /** The module's face for code: what is running here, and what an operator may want to know or do. */
 import { Inject, Injectable } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
 import type { IdempotentExecution } from '../contract/execution.js';
-import { KeyInUse } from '../contract/errors.js';
+import { AnswerStands, KeyInUse } from '../contract/errors.js';
 import type { RecordRef, RecordSummary, StoreStats } from '../contract/record.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import { identify } from '../engine/key.js';
 import { currentExecution } from './context.js';
-import { MODULE_INSTANCE, STORE } from './tokens.js';
+import { HandlerExecution } from './handler-execution.js';
+import { recordedAnswer } from './manual-answer.js';
+import type { ManualAnswer } from './manual-answer.js';
+import type { ApplicationDatabase } from './module-store.js';
+import type { ResolvedOptions } from './resolve-options.js';
+import type { RunOptions, RunResult, Runs } from './runs.js';
+import { APPLICATION, MODULE_INSTANCE, RESOLVED_OPTIONS, RUNS, STORE } from './tokens.js';
 
 /** Rows read in one statement: a bite that holds no vacuum or replica back. */
 const BITE = 1000;
@@ -14,12 +21,42 @@ const BITE = 1000;
 /** A handler that runs now has mostly ended a second later. */
 const ASK_AGAIN_MS = 1000;
 
+/** What a person decides about a record whose execution can't say it any more. */
+export type Resolution = 'free' | { readonly answer: ManualAnswer };
+
+export type { ManualAnswer };
+
 @Injectable()
 export class IdempotencyService {
   constructor(
     @Inject(STORE) private readonly store: IdempotencyStore,
+    @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
+    @Inject(APPLICATION) private readonly application: ApplicationDatabase,
+    @Inject(RUNS) private readonly runs: Runs,
     @Inject(MODULE_INSTANCE) private readonly instance: object,
   ) {}
+
+  /**
+   * Runs `work` once for a key, for messages, jobs and e-mails: the first call runs it, every later one
+   * gets its value. A throw frees the key. Inside an atomic execution its end commits with that one's
+   * transaction, and its rows can use `execution.manager`.
+   *
+   * @throws KeyInUse, KeyReused, OutcomeUnknown, ResultNotReplayable, StoreUnavailable, and what `work` throws
+   */
+  run<T>(options: RunOptions, work: (execution: IdempotentExecution) => T | Promise<T>): Promise<RunResult<T>> {
+    return this.runs.run(options, work);
+  }
+
+  /**
+   * The `EntityManager` to use right now: the atomic transaction's within one, the DataSource's own
+   * elsewhere. Read it where you use it.
+   */
+  get manager(): EntityManager {
+    const execution = currentExecution(this.instance);
+    if (execution instanceof HandlerExecution && execution.partOf !== undefined) return execution.manager;
+    if (this.application.dataSource !== undefined) return this.application.dataSource.manager;
+    throw new Error('The module was given a pg pool, so there is no EntityManager. Give it a TypeORM DataSource.');
+  }
 
   /** The execution this code is part of, anywhere below an `@Idempotent()` handler of this application. */
   current(): IdempotentExecution | undefined {
@@ -45,6 +82,21 @@ export class IdempotencyService {
     const outcome = await this.store.forget(identityOf(ref));
     if (outcome === 'live') throw new KeyInUse(ASK_AGAIN_MS);
     return outcome === 'removed';
+  }
+
+  /**
+   * Settles a lost, open or sealed record by hand: `'free'` lets the next request run again, an answer
+   * is what every later request gets.
+   *
+   * @returns whether there was one
+   * @throws KeyInUse when its execution is running, AnswerStands when it has an answer, StoreUnavailable
+   */
+  async resolve(ref: RecordRef, resolution: Resolution): Promise<boolean> {
+    const answer = resolution === 'free' ? undefined : recordedAnswer(resolution.answer);
+    const outcome = await this.store.resolve(identityOf(ref), answer, this.options.defaultRetentionMs);
+    if (outcome === 'live') throw new KeyInUse(ASK_AGAIN_MS);
+    if (outcome === 'completed') throw new AnswerStands();
+    return outcome === 'resolved';
   }
 
   /**

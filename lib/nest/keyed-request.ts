@@ -10,13 +10,18 @@
 import { Observable } from 'rxjs';
 import type { CallHandler } from '@nestjs/common';
 import type { Clock } from '../contract/clock.js';
-import type { Ending, Engine, Settlement } from '../engine/engine.js';
+import { AnswerTooEarly, AnswerTooLarge, StoreUnavailable, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import { isTransient } from '../engine/atomic.js';
+import type { Engine } from '../engine/engine.js';
+import type { Ending, Found, Settlement } from '../engine/verdict.js';
 import type { OwnedExecution } from '../engine/execution.js';
 import { toRecordedResponse } from '../http/recorded-headers.js';
 import { tapResponse } from '../http/response-tap.js';
 import type { AnswerHead, HeldAnswer, Instead, ResponseTap, TapHooks } from '../http/response-tap.js';
 import type { ResponseDoor } from '../http/request-facts.js';
 import { HandlerRun, HandlerTooLate } from './handler-run.js';
+import type { HandlerWitness } from './handler-run.js';
 import { streamOf } from './streams.js';
 
 export interface KeyedRequestParts {
@@ -26,35 +31,43 @@ export interface KeyedRequestParts {
   readonly clock: Clock;
   /** Lower-case names of the header fields that are kept. */
   readonly keptHeaders: ReadonlySet<string>;
-  /** Words a settlement other than `send` as an answer for this client. */
-  readonly wordInstead: (settlement: Exclude<Settlement, { kind: 'send' }>) => Instead;
+  /** Words what leaves instead of the handler's answer. */
+  readonly wordInstead: (found: Found) => Instead;
+  /** The exception for Nest's filters. */
+  readonly refusal: (error: IdempotencyError) => Error;
   /** Runs `work` where the handler below can find its execution. */
   readonly within: <T>(run: HandlerRun, work: () => T) => T;
   /** Whether the caller is called from there. */
   readonly isWithin: (run: HandlerRun) => boolean;
 }
 
-export class KeyedRequest implements TapHooks {
+/**
+ * In atomic mode nothing may leave before the COMMIT, so that a large answer can't flow past: it is
+ * held to this multiple of what is kept, and then refused.
+ */
+const ATOMIC_HOLD = 8;
+
+export class KeyedRequest implements TapHooks, HandlerWitness {
   readonly #run: HandlerRun;
   readonly #tap: ResponseTap;
   #settlement: Promise<Settlement> | undefined;
   /** Somebody outside has answered while the claim was on its way (a time-out in a middleware). */
   readonly #answeredBefore: boolean;
   #abandoned = false;
+  /** An answer that could not be held is on its way, and it is none to keep. */
+  #notKept = false;
+  #repeats = 0;
+  readonly failed: HandlerWitness['failed'];
 
   constructor(private readonly parts: KeyedRequestParts) {
-    this.#run = new HandlerRun({
-      gave: (value) => {
-        const stream = streamOf(value);
-        if (stream !== undefined) this.#tap.shield(stream);
-      },
-      ended: () => this.#tap.handlerDone(),
-    });
     const { response, execution, clock } = parts;
-    const { maxBodyBytes, leaseMs } = execution.settings;
+    const { maxBodyBytes, leaseMs, atomic } = execution.settings;
+    if (atomic !== undefined) this.failed = (error) => this.#repeatOrPassOn(error, atomic.retries);
     execution.whenCalledOff(() => this.#callOff());
     this.#answeredBefore = response.raw.headersSent;
-    this.#tap = tapResponse(response.raw, { maxBodyBytes, patienceMs: leaseMs, pendingHeaders: response.pendingHeaders(), clock }, this);
+    this.#run = new HandlerRun(this);
+    const held = { maxBodyBytes: atomic === undefined ? maxBodyBytes : ATOMIC_HOLD * maxBodyBytes, patienceMs: leaseMs };
+    this.#tap = tapResponse(response.raw, { ...held, pendingHeaders: response.pendingHeaders(), clock }, this);
   }
 
   /** Runs what lies below, and keeps its own subscription whatever those above do with theirs. */
@@ -72,7 +85,7 @@ export class KeyedRequest implements TapHooks {
           error: (error: unknown) => {
             over = true;
             this.#leftBehind();
-            subscriber.error(error);
+            subscriber.error(isIdempotencyError(error) ? this.parts.refusal(error) : error);
           },
           complete: () => {
             over = true;
@@ -87,28 +100,51 @@ export class KeyedRequest implements TapHooks {
     });
   }
 
+  // What the handler did:
+
+  gave(value: unknown): void {
+    const stream = streamOf(value);
+    if (stream !== undefined) this.#tap.shield(stream);
+  }
+
+  ended(): void {
+    this.#tap.handlerDone();
+  }
+
+  // What was written:
+
   async held(answer: HeldAnswer): Promise<Instead | undefined> {
     if (!this.#run.begun) return this.#refuseHandler();
-    if (answer.truncated && this.#run.fulfilled) return this.#settle({ kind: 'seal', status: answer.status });
-    if (answer.truncated || !this.#keeps(answer.status)) return this.#failed();
-    const { settings } = this.parts.execution;
-    const recorded = await toRecordedResponse(answer, this.parts.keptHeaders, settings.maxBodyBytes);
-    return this.#settle(recorded === undefined ? { kind: 'seal', status: answer.status } : { kind: 'keep', answer: recorded });
+    if (this.#atomic && this.#run.atWork && this.#keeps(answer.status)) {
+      if (!(await this.#handlerDone())) return this.#refuseAnswer(new AnswerTooEarly());
+      if (this.#abandoned) return undefined;
+      if (this.#threw) return this.#refuseAnswer(new TransactionFailed(false, { cause: this.#run.error })); // it promised too much
+    }
+    if (answer.truncated && this.#run.fulfilled) return this.#seal(answer.status);
+    if (answer.truncated || !this.#keeps(answer.status)) return this.#failedWith();
+    const { maxBodyBytes } = this.parts.execution.settings;
+    const recorded = answer.body.length > maxBodyBytes ? undefined : await toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes);
+    return recorded === undefined ? this.#seal(answer.status) : this.#settle({ kind: 'keep', answer: recorded, undo: this.#threw });
   }
 
   async unholdable(head: AnswerHead): Promise<Instead | undefined> {
     if (!this.#run.begun) return this.#refuseHandler();
-    return this.#keeps(head.status) ? this.#settle({ kind: 'seal', status: head.status }) : undefined;
+    if (this.#atomic) return this.#refuseAnswer(new AnswerTooLarge());
+    if (this.#keeps(head.status)) return this.#seal(head.status);
+    this.#notKept = true;
+    return undefined;
   }
 
   async flowed(): Promise<void> {
-    if (this.#settlement === undefined) await this.#failed();
+    if (this.#settlement === undefined) await this.#failedWith();
   }
 
   unanswered(): void {
-    if (!this.#run.begun) this.#run.close();
-    void this.#settleByHandler();
+    if (!this.#run.begun || this.#notKept) void this.#refuseHandler();
+    else void this.#settleByHandler();
   }
+
+  // What becomes of it:
 
   /**
    * Somebody above or between has given up on the handler. If it is at work, their answer is not its
@@ -123,15 +159,37 @@ export class KeyedRequest implements TapHooks {
     void this.#settleByHandler();
   }
 
-  /** Without an answer of its own: fulfilled means the work was done, and must not be done again. */
+  /** Without an answer of its own: fulfilled means that the work was done, unless it can be undone. */
   async #settleByHandler(): Promise<void> {
     await this.#run.whenIdle();
-    await this.#settle(this.#run.fulfilled ? { kind: 'seal' } : { kind: 'free' });
+    if (this.#run.fulfilled && !this.#atomic) await this.#seal(undefined);
+    else await this.#settle({ kind: 'free' });
   }
 
   /** The application closes, and has no more time for a handler that has not begun. */
   async #callOff(): Promise<void> {
     if (!this.#run.begun) await this.#refuseHandler();
+  }
+
+  /**
+   * In atomic mode there is nothing to commit before the handler is done. One that waits for its own
+   * answer to be sent (`await pipeline(file, response)`) would wait for ever, and we with it.
+   */
+  #handlerDone(): Promise<boolean> {
+    const { clock, execution } = this.parts;
+    return new Promise((resolve) => {
+      const cancel = clock.after(execution.settings.leaseMs, () => resolve(false));
+      void this.#run.whenIdle().then(() => {
+        cancel();
+        resolve(true);
+      });
+    });
+  }
+
+  /** In atomic mode an answer that can't be committed undoes everything. */
+  async #refuseAnswer(error: IdempotencyError): Promise<Instead> {
+    await this.#settle({ kind: 'free' });
+    return this.parts.wordInstead({ kind: 'refuse', error });
   }
 
   /** A pipe, a guard behind us or an interceptor refused, or answered itself: the key is as free as before. */
@@ -145,15 +203,40 @@ export class KeyedRequest implements TapHooks {
    * once, since the handler may be waiting for just that, and the key is free when the handler is
    * done; unless it was not the handler who wrote it (a time-out in a middleware), and it succeeds.
    */
-  async #failed(): Promise<Instead | undefined> {
+  async #failedWith(): Promise<Instead | undefined> {
     if (!this.#run.atWork) return this.#settle({ kind: 'free' });
     if (this.parts.isWithin(this.#run)) void this.#run.whenIdle().then(() => this.#settle({ kind: 'free' }));
     else void this.#settleByHandler();
     return undefined;
   }
 
+  /** A handler that met another transaction may be repeated as a whole; otherwise the client is told to try again. */
+  async #repeatOrPassOn(error: unknown, retries: number): Promise<'again' | { readonly error: unknown }> {
+    if (!isTransient(error)) return { error };
+    try {
+      if (this.#repeats++ < retries && (await this.parts.engine.restart(this.parts.execution))) return 'again';
+    } catch (cause) {
+      return { error: this.parts.refusal(new StoreUnavailable({ cause })) };
+    }
+    return { error: this.parts.refusal(new TransactionFailed(true, { cause: error })) };
+  }
+
+  get #atomic(): boolean {
+    return this.parts.execution.transaction !== undefined;
+  }
+
+  get #threw(): boolean {
+    return this.#run.error !== undefined;
+  }
+
+  /** A refusal of ours from below, such as a `run` whose key is in use, is about that moment and no answer of the handler's. */
   #keeps(status: number): boolean {
-    return this.parts.execution.settings.keeps(status, this.#run.error);
+    const { error } = this.#run;
+    return !isIdempotencyError(error) && this.parts.execution.settings.keeps(status, error);
+  }
+
+  #seal(status: number | undefined): Promise<Instead | undefined> {
+    return this.#settle({ kind: 'seal', ...(status === undefined ? {} : { status }), undo: this.#threw });
   }
 
   /** The first ending counts: an execution is settled once. */

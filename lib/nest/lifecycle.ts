@@ -1,15 +1,19 @@
 /** What happens when the application starts and ends: look at the tables, reap, drain, close. */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { BeforeApplicationShutdown, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { Engine } from '../engine/engine.js';
 import { Reaper } from '../engine/reaper.js';
 import { IdempotencyEvents } from './events.js';
+import { joinRepositories } from './join-repositories.js';
+import { applicationPoolSize } from './module-store.js';
+import type { ApplicationDatabase } from './module-store.js';
 import type { ResolvedOptions } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
-import { CLOCK, ENGINE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
+import { APPLICATION, CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
 
 @Injectable()
 export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown {
@@ -22,6 +26,9 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     @Inject(ROUTES) private readonly routes: IdempotentRoutes,
     @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
     @Inject(IdempotencyEvents) private readonly events: IdempotencyEvents,
+    @Inject(APPLICATION) private readonly application: ApplicationDatabase,
+    @Inject(MODULE_INSTANCE) private readonly instance: object,
+    @Inject(ModulesContainer) private readonly modules: ModulesContainer,
     @Inject(CLOCK) clock: Clock,
   ) {
     if (options.reaper) {
@@ -34,6 +41,8 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
   async onApplicationBootstrap(): Promise<void> {
     await this.#inspect();
     this.#warnOfShortRetention();
+    this.#warnOfSmallPools();
+    if (this.options.joinRepositories) joinRepositories(this.modules, this.application, this.instance);
     this.#reaper?.start();
   }
 
@@ -71,6 +80,16 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     if (short.length === 0) return;
     this.#logger.warn(
       `A ttl under 24 hours is short for keys that clients make: a retry after that runs the handler again. Raise ttl at ${short.join(', ')}.`,
+    );
+  }
+
+  /** An atomic handler holds one of the application's connections; whatever it asks elsewhere needs another one. */
+  #warnOfSmallPools(): void {
+    const atomic = this.routes.all.filter(({ settings }) => settings.atomic !== undefined).map(({ settings }) => settings.handler);
+    if (atomic.length === 0 || applicationPoolSize(this.application) > 1) return;
+    this.#logger.warn(
+      `The application's pool has one connection, and an atomic handler holds it: whatever it asks outside of execution.manager waits for itself. ` +
+        `Give the pool more connections, for ${atomic.join(', ')}.`,
     );
   }
 

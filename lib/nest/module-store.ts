@@ -1,22 +1,23 @@
 /** Makes the store out of what the user gave us to reach Postgres. */
+import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
-import type { PoolConfig } from 'pg';
 import type { IdempotencyStore } from '../contract/store.js';
 import { createPostgresStore } from '../store/postgres-store.js';
 import { poolConfigOf, poolConfigOfPool } from '../store/typeorm-session.js';
 import type { Faults } from './faults.js';
 import type { ResolvedOptions } from './resolve-options.js';
 
-/** `undefined` when there is a fault, which has been noted. Connections are opened when they are needed first. */
-export function storeFor(options: ResolvedOptions, applications: DataSource | undefined, faults: Faults): IdempotencyStore | undefined {
-  const connection = connectionFor(options, applications, faults);
-  if (connection === undefined) return undefined;
-  const { schema, poolSize, preparedStatements, storeTimeoutMs } = options;
-  return createPostgresStore({ connection, schema, poolSize, preparedStatements, storeTimeoutMs });
-}
+/** The application's own way to its database: what atomic transactions are made on. */
+export type ApplicationDatabase =
+  { readonly dataSource: DataSource; readonly pool?: undefined } | { readonly pool: Pool; readonly dataSource?: undefined };
 
-function connectionFor(options: ResolvedOptions, applications: DataSource | undefined, faults: Faults): PoolConfig | undefined {
-  if (options.pool !== undefined) return poolConfigOfPool(options.pool);
+/** `undefined` when there is a fault, which has been noted. */
+export function applicationDatabase(
+  options: ResolvedOptions,
+  applications: DataSource | undefined,
+  faults: Faults,
+): ApplicationDatabase | undefined {
+  if (options.pool !== undefined) return { pool: options.pool };
   const dataSource = options.dataSource ?? applications;
   if (dataSource === undefined) {
     faults.add({
@@ -35,5 +36,18 @@ function connectionFor(options: ResolvedOptions, applications: DataSource | unde
     });
     return undefined;
   }
-  return poolConfigOf(dataSource);
+  return { dataSource };
+}
+
+/** A pool of the module's own with the application's settings. Connections are opened when they are needed first. */
+export function storeFor(application: ApplicationDatabase, options: ResolvedOptions): IdempotencyStore {
+  const { schema, poolSize, preparedStatements, storeTimeoutMs } = options;
+  const connection = application.pool === undefined ? poolConfigOf(application.dataSource) : poolConfigOfPool(application.pool);
+  return createPostgresStore({ connection, application, schema, poolSize, preparedStatements, storeTimeoutMs });
+}
+
+/** How many connections the application's pool has at most; both libraries default to ten. */
+export function applicationPoolSize({ pool, dataSource }: ApplicationDatabase): number {
+  const { max } = pool === undefined ? poolConfigOf(dataSource) : pool.options;
+  return max ?? 10;
 }

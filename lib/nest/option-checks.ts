@@ -12,6 +12,7 @@ import { shown } from './faults.js';
 import { faultInHeaderNames, faultInReplayHeaders } from './header-names.js';
 import type { IdempotencyModuleOptions, IdempotentOptions, ReaperOptions } from './options.js';
 import {
+  faultInAtomic,
   faultInDataSource,
   faultInKeyFormat,
   faultInKeyFrom,
@@ -35,6 +36,9 @@ const MOST_CONNECTIONS = 100;
 
 /** One statement over more rows holds their locks, and a snapshot that vacuum waits for, longer than it saves. */
 const MOST_ROWS_AT_ONCE = 100_000;
+
+/** Far more than a process of Node can hold open. */
+const MOST_WAITERS = 1_000_000;
 
 /** Longer waits than a day are no waits, and Node's timers end at 24 days. */
 const A_DAY = '1d';
@@ -84,6 +88,21 @@ export class RouteOptionChecks implements AllOf<IdempotentOptions> {
   @IsOptional()
   @IsIn(['rerun', 'reject'], saying(isNot("'rerun' or 'reject'"), 'Write one of the two.'))
   onLostExecution: unknown;
+
+  @IsOptional()
+  @IsIn(['reject', 'wait'], saying(isNot("'reject' or 'wait'"), 'Write one of the two.'))
+  onDuplicate: unknown;
+
+  @IsOptional()
+  @IsDuration('1ms', '10m', 'A client that waits longer has given up.')
+  waitTimeout: unknown;
+
+  @IsOptional()
+  @Satisfies(
+    faultInAtomic,
+    "Write true, or { isolation: 'SERIALIZABLE', retries: 3 } with isolation 'READ COMMITTED', 'REPEATABLE READ' or 'SERIALIZABLE' and retries from 0 to 10.",
+  )
+  atomic: unknown;
 
   @IsOptional()
   @IsBoolean(saying(isNot('true or false'), 'Write durableClaim: false only where a crash of Postgres may forget a claim.'))
@@ -169,6 +188,16 @@ export class ModuleOptionChecks extends RouteOptionChecks implements AllOf<Idemp
   @IsOptional()
   @Satisfies(faultInReplayHeaders, 'List names of response headers that mean the same in every replay.')
   replayHeaders: unknown;
+
+  @IsOptional()
+  @Max(MOST_WAITERS, saying((value) => `is ${shown(value)}, which is more than ${MOST_WAITERS}`, 'Each of them holds a request open.'))
+  @Min(1, saying((value) => `is ${shown(value)}, which is less than 1`, "Give a number of requests, or onDuplicate: 'reject'."))
+  @IsInt(saying(isNot('a whole number'), 'Give a number of requests, such as 1000.'))
+  maxWaiters: unknown;
+
+  @IsOptional()
+  @IsBoolean(saying(isNot('true or false'), 'Write joinRepositories: true to let injected repositories join the atomic transaction.'))
+  joinRepositories: unknown;
 
   @IsOptional()
   @IsDuration('0ms', A_DAY, 'Keep it below the time your orchestrator grants before it kills.')

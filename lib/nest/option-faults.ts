@@ -80,3 +80,20 @@ export function faultInPool(value: unknown): string | undefined {
 function has<Name extends string>(value: unknown, name: Name): value is Record<Name, unknown> {
   return typeof value === 'object' && value !== null && name in value;
 }
+
+const ISOLATION_LEVELS: ReadonlySet<unknown> = new Set(['READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE']);
+
+/** More would only make a crowd worse. */
+const MOST_RETRIES = 10;
+
+export function faultInAtomic(value: unknown): string | undefined {
+  if (typeof value === 'boolean') return undefined;
+  if (typeof value !== 'object' || value === null) return `is ${shown(value)}`;
+  for (const [name, given] of Object.entries(value) as [string, unknown][]) {
+    if (given === undefined) continue;
+    if (name === 'isolation' && ISOLATION_LEVELS.has(given)) continue;
+    if (name === 'retries' && Number.isInteger(given) && Number(given) >= 0 && Number(given) <= MOST_RETRIES) continue;
+    return `has ${name}: ${shown(given)}`;
+  }
+  return undefined;
+}

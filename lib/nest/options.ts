@@ -6,6 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { ExecutionContext } from '@nestjs/common';
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
+import type { IsolationLevel } from '../contract/transaction.js';
 import type { KeyFormat } from '../engine/key.js';
 import type { StoreIf } from '../engine/outcome-policy.js';
 
@@ -76,7 +77,22 @@ export interface IdempotentOptions {
   readonly retryAfter?: Duration;
   /** After a crash: `'rerun'` lets the next request run the handler again, `'reject'` refuses until somebody has looked. Default: `'rerun'`. */
   readonly onLostExecution?: 'rerun' | 'reject';
-  /** Whether the claim's commit waits for the disk. Default: `true`. With `false` a crash of Postgres itself may forget a claim. */
+  /**
+   * What becomes of a request whose key is in flight: `'reject'` with 409 at once, or `'wait'` for the
+   * first one's answer, at most `waitTimeout`. Default: `'reject'`. `Prefer: wait=n` (RFC 7240) shortens the wait.
+   */
+  readonly onDuplicate?: 'reject' | 'wait';
+  /** The longest wait for an answer in the making. Default: `'10s'`. Keep it below what clients and proxies wait. */
+  readonly waitTimeout?: Duration;
+  /**
+   * Handler and record in one transaction of the application's: business rows and answer commit
+   * together, or neither does. The handler uses `execution.manager` (or `client`). Default: `false`.
+   */
+  readonly atomic?: boolean | AtomicOptions;
+  /**
+   * Whether the claim's commit waits for the disk. Default: `true`, in atomic mode `false`. Without it a
+   * crash of Postgres itself may forget a claim, together with all that this database was told after it.
+   */
   readonly durableClaim?: boolean;
   /**
    * Which outcomes of a handler that began are kept; others free the key. `'all'`, or a function of the
@@ -89,6 +105,13 @@ export interface IdempotentOptions {
   readonly storeTimeout?: Duration;
   /** Without Postgres: `'reject'` with 503, or `'bypass'` and run unprotected. Default: `'reject'`. */
   readonly onStoreFailure?: 'reject' | 'bypass';
+}
+
+export interface AtomicOptions {
+  /** Default: as the database has it, which mostly is `'READ COMMITTED'`. */
+  readonly isolation?: IsolationLevel;
+  /** How often the whole handler is repeated when Postgres breaks it off for another transaction's sake (40001, 40P01). Default: 0. */
+  readonly retries?: number;
 }
 
 /** For the module: `IdempotencyModule.forRoot({ … })`. The options of `@Idempotent()` are defaults for all routes here. */
@@ -109,6 +132,13 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   readonly fingerprintSecret?: string | Uint8Array;
   /** Response headers kept beside those that always are. Default: `[]`. */
   readonly replayHeaders?: readonly string[];
+  /** How many requests of this process may wait for answers in the making; beyond, 409. Default: 1000. */
+  readonly maxWaiters?: number;
+  /**
+   * Lets injected TypeORM repositories join the atomic transaction by themselves, by replacing their
+   * `manager`. Default: `false`, and nothing of the application's is touched.
+   */
+  readonly joinRepositories?: boolean;
   /** Longest wait for running executions at shutdown. Default: `'30s'`. Keep it below the orchestrator's grace period. */
   readonly shutdownTimeout?: Duration;
   /** The body of the module's own refusals: `'problem'` (RFC 9457) or `'nest'`. Default: `'problem'`. */

@@ -8,14 +8,22 @@ import type { ExecutionContext } from '@nestjs/common';
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
 import { ALWAYS_KEPT_HEADERS } from '../contract/recorded-response.js';
-import type { ExecutionSettings } from '../contract/settings.js';
+import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
 import type { KeyFormat } from '../engine/key.js';
 import { outcomePolicy } from '../engine/outcome-policy.js';
 import { acceptedModuleOptions, acceptedRouteOptions, given, routeDefaultsIn } from './accepted-options.js';
 import { parseDuration } from './duration.js';
 import { shown } from './faults.js';
 import type { Faults } from './faults.js';
-import type { Duration, FingerprintFunction, IdempotencyModuleOptions, IdempotentOptions, KeyFrom, ScopeFunction } from './options.js';
+import type {
+  AtomicOptions,
+  Duration,
+  FingerprintFunction,
+  IdempotencyModuleOptions,
+  IdempotentOptions,
+  KeyFrom,
+  ScopeFunction,
+} from './options.js';
 
 /** Stripe keeps keys for a day, and clients have learnt to rely on that. */
 const LEAST_TTL_FOR_CLIENTS_MS = 86_400_000;
@@ -26,6 +34,8 @@ const MODULE_DEFAULTS = {
   preparedStatements: true,
   header: 'Idempotency-Key',
   replayHeaders: [],
+  maxWaiters: 1000,
+  joinRepositories: false,
   shutdownTimeout: '30s', // what Kubernetes grants before it kills
   errorFormat: 'problem',
   reaper: {},
@@ -40,7 +50,9 @@ const ROUTE_DEFAULTS = {
   lockTtl: '60s', // outlives a long garbage collection or a failover; a key of a crashed process waits no longer than its client's patience
   retryAfter: '1s',
   onLostExecution: 'rerun',
-  durableClaim: true,
+  onDuplicate: 'reject',
+  waitTimeout: '10s', // most clients and proxies give up at 30 s or later
+  atomic: false,
   maxBodyBytes: 1024 * 1024, // far above what an answer to a POST has, and small enough to hold for every request under way
   storeTimeout: '5s', // longer than a failover of a connection pooler, shorter than what clients and gateways wait
   onStoreFailure: 'reject',
@@ -57,9 +69,13 @@ export interface ResolvedOptions {
   readonly fingerprintSecret: KeyObject | undefined;
   /** Lower-case names of all header fields that are kept. */
   readonly keptHeaders: ReadonlySet<string>;
+  readonly maxWaiters: number;
+  readonly joinRepositories: boolean;
   readonly shutdownTimeoutMs: number;
   readonly errorFormat: 'problem' | 'nest';
   readonly reaper: false | { readonly everyMs: number; readonly batch: number };
+  /** How long an answer is kept that belongs to no route any more. */
+  readonly defaultRetentionMs: number;
   /** For what is no single route's: renewing leases, reaping. */
   readonly storeTimeoutMs: number;
   /** What routes are resolved from, checked but not yet merged. */
@@ -104,9 +120,12 @@ export function resolveModuleOptions(written: IdempotencyModuleOptions, faults: 
     preparedStatements: options.preparedStatements,
     fingerprintSecret: secretKey(options.fingerprintSecret),
     keptHeaders: new Set<string>([...ALWAYS_KEPT_HEADERS, ...options.replayHeaders.map((name) => name.toLowerCase())]),
+    maxWaiters: options.maxWaiters,
+    joinRepositories: options.joinRepositories,
     shutdownTimeoutMs: msOf(options.shutdownTimeout),
     errorFormat: options.errorFormat,
     reaper: reaper && Object.freeze({ everyMs: msOf(reaper.every), batch: reaper.batch }),
+    defaultRetentionMs: msOf(accepted.ttl ?? ROUTE_DEFAULTS.ttl),
     storeTimeoutMs: msOf(accepted.storeTimeout ?? ROUTE_DEFAULTS.storeTimeout),
     routes: Object.freeze({ header: options.header, defaults: Object.freeze(routeDefaultsIn(accepted)) }),
   });
@@ -132,6 +151,15 @@ export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, fault
   };
   const keyFrom = keySource(options.keyFrom ?? { header: module.routes.header });
   const retentionMs = msOf(options.ttl);
+  const atomic = atomicSettings(options.atomic);
+  if (atomic !== undefined && options.onStoreFailure === 'bypass') {
+    faults.add({
+      option: 'onStoreFailure',
+      where: handler,
+      fault: "is 'bypass' on an atomic handler, which has no transaction without Postgres",
+      remedy: "Leave it at 'reject'.",
+    });
+  }
   return Object.freeze({
     handler,
     required: options.required,
@@ -145,12 +173,21 @@ export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, fault
     leaseMs: msOf(options.lockTtl),
     retryAfterMs: msOf(options.retryAfter),
     onLostExecution: options.onLostExecution,
-    durableClaim: options.durableClaim,
+    // What an atomic handler does is in this database, and WAL is flushed in order: its commit has the claim on disk before it.
+    durableClaim: options.durableClaim ?? atomic === undefined,
+    atomic,
+    waitMs: options.onDuplicate === 'wait' ? msOf(options.waitTimeout) : 0,
     storeTimeoutMs: msOf(options.storeTimeout),
     onStoreFailure: options.onStoreFailure,
     maxBodyBytes: options.maxBodyBytes,
     keeps: outcomePolicy(options.storeIf, route.onStoreIfFailure),
   });
+}
+
+function atomicSettings(atomic: boolean | AtomicOptions): AtomicSettings | undefined {
+  if (atomic === false) return undefined;
+  const { isolation, retries = 0 } = atomic === true ? {} : atomic;
+  return Object.freeze({ isolation, retries });
 }
 
 function keySource(from: KeyFrom): KeySource {

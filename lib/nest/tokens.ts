@@ -2,6 +2,9 @@
 export const WRITTEN_OPTIONS = Symbol.for('nestjs-idempotency-pg.written-options');
 export const RESOLVED_OPTIONS = Symbol.for('nestjs-idempotency-pg.resolved-options');
 export const STORE = Symbol.for('nestjs-idempotency-pg.store');
+export const RUNS = Symbol.for('nestjs-idempotency-pg.runs');
+/** The application's own way to its database. */
+export const APPLICATION = Symbol.for('nestjs-idempotency-pg.application');
 export const ENGINE = Symbol.for('nestjs-idempotency-pg.engine');
 export const ROUTES = Symbol.for('nestjs-idempotency-pg.routes');
 export const CLOCK = Symbol.for('nestjs-idempotency-pg.clock');

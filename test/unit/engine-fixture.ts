@@ -6,8 +6,9 @@ import type { Claim, ClaimResult, FoundRecord, RecordState } from '../../lib/con
 import type { RecordedResponse } from '../../lib/contract/recorded-response.js';
 import type { ExecutionSettings } from '../../lib/contract/settings.js';
 import type { IdempotencyStore } from '../../lib/contract/store.js';
+import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import { Engine } from '../../lib/engine/engine.js';
-import type { Admission } from '../../lib/engine/engine.js';
+import type { Admission, EngineSettings } from '../../lib/engine/engine.js';
 import { OwnedExecution } from '../../lib/engine/execution.js';
 import { identify } from '../../lib/engine/key.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -20,6 +21,8 @@ const SETTINGS: ExecutionSettings = {
   retryAfterMs: 2 * SECOND,
   onLostExecution: 'rerun',
   durableClaim: true,
+  atomic: undefined,
+  waitMs: 0,
   storeTimeoutMs: 5 * SECOND,
   onStoreFailure: 'reject',
   maxBodyBytes: 1024,
@@ -39,6 +42,7 @@ export function anAdmission(fields: Partial<Omit<Admission, 'settings'>> = {}, s
     fingerprint: FINGERPRINT,
     handler: 'Payments.create',
     settings: { ...SETTINGS, ...settings },
+    waitMs: settings.waitMs ?? SETTINGS.waitMs,
     ...fields,
   };
 }
@@ -54,7 +58,7 @@ export function anExecution(settings: Partial<ExecutionSettings> = {}): OwnedExe
     retentionMs: resolved.retentionMs,
     durable: resolved.durableClaim,
   };
-  return new OwnedExecution(claim, 1, resolved, handler, 0);
+  return new OwnedExecution({ claim, keyed: true, attempt: 1, settings: resolved, handler, startedAt: 0 });
 }
 
 /** A record as a claim finds it, of the same request unless told otherwise. */
@@ -93,12 +97,18 @@ export function fakeStore(methods: Partial<IdempotencyStore> = {}): FakeStore {
   const calls: StoreCall[] = [];
   const behaviour: IdempotencyStore = {
     claim: async () => CLAIMED,
-    takeOver: async () => ({ attempt: 2 }),
+    takeOver: async () => ({ kind: 'taken', attempt: 2 }),
     complete: async () => ({ kind: 'settled' }),
     seal: async () => ({ kind: 'settled' }),
-    release: async () => true,
+    release: async () => 'freed',
+    steps: async () => [],
+    recordStep: async () => true,
+    flush: async () => undefined,
+    transaction: async () => aTransaction(),
+    outcomeOf: async () => 'rolled-back',
     renew: async (leases) => leases.map(({ id }) => id),
     find: async () => undefined,
+    resolve: async () => 'absent',
     forget: async () => 'absent',
     forgetScope: async () => 0,
     stats: async () => ({ running: 0, lost: 0, completed: 0, sealed: 0, open: 0, expired: 0 }),
@@ -119,6 +129,30 @@ export function fakeStore(methods: Partial<IdempotencyStore> = {}): FakeStore {
     calls,
     called: <Method extends keyof IdempotencyStore>(method: Method) =>
       calls.filter((call) => call.method === method).map(({ args }) => args as Parameters<IdempotencyStore[Method]>),
+  };
+}
+
+/** A transaction that comes through, and notes what it was asked for in `asked`; except where `methods` say otherwise. */
+export function aTransaction(methods: Partial<RecordTransaction> = {}, asked: string[] = []): RecordTransaction {
+  const noted =
+    <Result>(word: string, result: Result) =>
+    async (): Promise<Result> => {
+      asked.push(word);
+      return result;
+    };
+  return {
+    manager: undefined,
+    client: { query: async () => ({ rows: [], rowCount: 0 }) },
+    keepAlive: noted('keepAlive', undefined),
+    rollBackToStart: noted('rollBackToStart', undefined),
+    savepoint: (work) => work(),
+    complete: noted('complete', true),
+    seal: noted('seal', true),
+    release: noted('release', true),
+    recordStep: noted('recordStep', true),
+    commit: noted('commit', { kind: 'committed' } as const),
+    rollBack: noted('rollBack', undefined),
+    ...methods,
   };
 }
 
@@ -150,9 +184,9 @@ export interface EngineBench {
   run(admission?: Admission): Promise<OwnedExecution>;
 }
 
-export function anEngine(methods: Partial<IdempotencyStore> = {}): EngineBench {
+export function anEngine(methods: Partial<IdempotencyStore> = {}, settings: Partial<EngineSettings> = {}): EngineBench {
   const [store, clock, log] = [fakeStore(methods), new ManualClock(), new EventLog()];
-  const engine = new Engine(store, clock, log);
+  const engine = new Engine(store, clock, log, { maxWaiters: 1000, transactionGuard: () => undefined, ...settings });
   return {
     engine,
     store,

@@ -1,12 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import { RecordUnreadable } from '../../lib/contract/errors.js';
-import type { RecordState, Settled } from '../../lib/contract/record.js';
-import type { Ending, Verdict } from '../../lib/engine/engine.js';
+import type { RecordState, Released, Settled } from '../../lib/contract/record.js';
+import type { Ending, Verdict } from '../../lib/engine/verdict.js';
 import { ANSWER, SECOND, aRecord, anAdmission, anEngine, CLAIMED, found, gate, inTurn, outage } from './engine-fixture.js';
 import { atRest } from '../support/manual-clock.js';
 
-const KEEP: Ending = { kind: 'keep', answer: ANSWER };
+const KEEP: Ending = { kind: 'keep', answer: ANSWER, undo: false };
 
 /** `run`, `replay`, or the code of the refusal. */
 const wordOf = (verdict: Verdict): string => (verdict.kind === 'refuse' ? verdict.error.code : verdict.kind);
@@ -17,7 +17,7 @@ describe('begin', () => {
     const admission = anAdmission();
     const verdict = await engine.begin(admission);
 
-    expect(verdict).toMatchObject({ kind: 'run', execution: { attempt: 1, key: admission.identity.key, scope: 'id=1' } });
+    expect(verdict).toMatchObject({ kind: 'run', execution: { attempt: 1, identity: admission.identity } });
     expect(store.calls.map(({ method }) => method)).toEqual(['claim']);
     expect(log.events).toMatchObject([{ type: 'claimed', handler: 'Payments.create', operation: '', attempt: 1 }]);
   });
@@ -74,7 +74,7 @@ describe('begin', () => {
 
   it.each(['lost', 'open'] as const)('takes a %s record over under its own token, from the owner it was found under', async (state) => {
     const record = aRecord(state);
-    const { engine, store, log } = anEngine({ claim: async () => found(record), takeOver: async () => ({ attempt: 3 }) });
+    const { engine, store, log } = anEngine({ claim: async () => found(record), takeOver: async () => ({ kind: 'taken', attempt: 3 }) });
     expect(await engine.begin(anAdmission())).toMatchObject({ kind: 'run', execution: { attempt: 3 } });
 
     const [claim, from] = store.called('takeOver')[0]!;
@@ -86,14 +86,14 @@ describe('begin', () => {
   it('looks again when somebody else was faster to take a lost record over', async () => {
     const { engine, store } = anEngine({
       claim: inTurn(found(aRecord('lost')), found(aRecord('completed'))),
-      takeOver: async () => undefined,
+      takeOver: async () => ({ kind: 'changed' }),
     });
     expect(await engine.begin(anAdmission())).toMatchObject({ kind: 'replay' });
     expect(store.calls.map(({ method }) => method)).toEqual(['claim', 'takeOver', 'claim']);
   });
 
   it('answers “in use” rather than going round for ever where a crowd takes it over each time', async () => {
-    const { engine, store } = anEngine({ claim: async () => found(aRecord('lost')), takeOver: async () => undefined });
+    const { engine, store } = anEngine({ claim: async () => found(aRecord('lost')), takeOver: async () => ({ kind: 'changed' }) });
     expect(wordOf(await engine.begin(anAdmission()))).toBe('IDEMPOTENCY_KEY_IN_USE');
     expect(store.called('takeOver').length).toBeGreaterThan(1);
     expect(store.called('takeOver').length).toBeLessThan(10);
@@ -142,7 +142,7 @@ describe('begin', () => {
 describe('settle', () => {
   it.each<[Ending, string, string]>([
     [KEEP, 'complete', 'completed'],
-    [{ kind: 'seal', status: 200 }, 'seal', 'sealed'],
+    [{ kind: 'seal', status: 200, undo: false }, 'seal', 'sealed'],
     [{ kind: 'free' }, 'release', 'released'],
   ])('%j: %s, then the answer may leave', async (ending, method, event) => {
     const bench = anEngine();
@@ -301,7 +301,7 @@ describe('drain and close', () => {
 
   it('waits for a claim that is on its way, and takes it back since its handler will not begin', async () => {
     const claiming = gate<typeof CLAIMED>();
-    const released = gate<boolean>();
+    const released = gate<Released>();
     const bench = anEngine({ claim: () => claiming.promise, release: () => released.promise });
     const beginning = bench.engine.begin(anAdmission());
     let drained = false;
@@ -319,12 +319,12 @@ describe('drain and close', () => {
     const closing = bench.engine.close().then(() => (closed = true));
     await atRest();
     expect(closed).toBe(false);
-    released.open(true);
+    released.open('freed');
     await closing;
   });
 
   it('close leaves no timer behind: neither of leases, nor of writes that wait for another try, nor its own', async () => {
-    const bench = anEngine({ complete: async () => Promise.reject(outage()), release: async () => false });
+    const bench = anEngine({ complete: async () => Promise.reject(outage()), release: async () => 'absent' });
     await bench.run();
     const [settled, freed] = [await bench.run(), await bench.run()];
     const settling = bench.engine.settle(settled, KEEP);

@@ -110,8 +110,8 @@ describe('Observer', () => {
     expect(released?.keyDigest).toBe(claimed?.keyDigest);
     expect(other?.keyDigest).not.toBe(claimed?.keyDigest);
     expect(other?.scopeDigest).toBe(claimed?.scopeDigest);
-    expect(JSON.stringify(log.events)).not.toContain(execution.key);
-    expect(JSON.stringify(log.events)).not.toContain(execution.scope);
+    expect(JSON.stringify(log.events)).not.toContain(execution.identity.key);
+    expect(JSON.stringify(log.events)).not.toContain(execution.identity.scope);
   });
 
   it('makes nothing for nobody', () => {

@@ -161,3 +161,52 @@ describe('whenIdle', () => {
     await Promise.all(waiting);
   });
 });
+
+describe('a run whose witness is asked about failures', () => {
+  /** Passes `answers` on in turn. */
+  function aRepeatable(...answers: ('again' | { readonly error: unknown })[]) {
+    const errors: unknown[] = [];
+    const gave: unknown[] = [];
+    const ended = jest.fn<() => void>();
+    const run = new HandlerRun({
+      gave: (value) => gave.push(value),
+      ended,
+      failed: async (error) => {
+        errors.push(error);
+        return answers.shift() ?? { error };
+      },
+    });
+    return { run, errors, gave, ended };
+  }
+
+  it('is called again as often as the witness says, and is one run all the while', async () => {
+    const { run, errors, gave, ended } = aRepeatable('again', 'again');
+    let calls = 0;
+    const value = await run.follow(async () => {
+      calls += 1;
+      expect([run.atWork, run.fulfilled, run.error]).toEqual([true, false, undefined]);
+      if (calls < 3) throw bug;
+      return 'paid';
+    });
+    expect([value, calls, errors, gave]).toEqual(['paid', 3, [bug, bug], ['paid']]);
+    expect(ended).toHaveBeenCalledTimes(1);
+    expect([run.atWork, run.fulfilled, run.error]).toEqual([false, true, undefined]);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['throws', () => fail()],
+    ['rejects', async () => Promise.reject(bug)],
+    ['is an Observable that fails', () => throwError(() => bug)],
+  ])('that %s ends with the error that the witness passes on', async (_, handler) => {
+    const other = new Error('in other words');
+    const { run, errors, ended } = aRepeatable({ error: other });
+    await expect((async () => run.follow(handler))()).rejects.toBe(other);
+    expect([run.error, errors]).toEqual([other, [bug]]);
+    expect(ended).toHaveBeenCalledTimes(1);
+  });
+
+  it('hands a plain value and an Observable’s last one on as a promise', async () => {
+    expect(await aRepeatable().run.follow(() => 'paid')).toBe('paid');
+    expect(await aRepeatable().run.follow(() => of('paying', 'paid'))).toBe('paid');
+  });
+});

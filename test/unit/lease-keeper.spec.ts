@@ -23,11 +23,14 @@ function aKeeper(renew?: (leases: readonly Lease[], withinMs: number) => Promise
 
 const idOf = (execution: OwnedExecution): string => execution.ownership.id;
 
+/** As the engine does it for executions in plain mode. */
+const keep = (keeper: LeaseKeeper, execution: OwnedExecution): void => keeper.keep(execution, execution.settings.leaseMs);
+
 describe('a lease', () => {
   it('is renewed every third of it, under its owner’s token and for its full length', async () => {
     const { keeper, clock, store, renewals } = aKeeper();
     const execution = anExecution({ leaseMs: 60 * SECOND });
-    keeper.keep(execution);
+    keep(keeper, execution);
     await clock.advance(20 * SECOND - 1);
     expect(renewals()).toHaveLength(0);
     await clock.advance(1);
@@ -43,7 +46,7 @@ describe('a lease', () => {
     'of %d s waits for Postgres, which has %d s, no longer than %d s: another try is left then, and a shutdown waits no longer either',
     async (lease, patience, wait) => {
       const { keeper, clock, store } = aKeeper();
-      keeper.keep(anExecution({ leaseMs: lease * SECOND, storeTimeoutMs: patience * SECOND }));
+      keep(keeper, anExecution({ leaseMs: lease * SECOND, storeTimeoutMs: patience * SECOND }));
       await clock.advance((lease / 3) * SECOND);
       expect(store.called('renew')[0]![1]).toBe(wait * SECOND);
     },
@@ -52,7 +55,7 @@ describe('a lease', () => {
   it('is let alone once its execution is settled', async () => {
     const { keeper, clock, renewals } = aKeeper();
     const execution = anExecution();
-    keeper.keep(execution);
+    keep(keeper, execution);
     keeper.drop(execution);
     await clock.advance(600 * SECOND);
     expect(renewals()).toHaveLength(0);
@@ -64,7 +67,7 @@ describe('many leases', () => {
   it('are renewed in one statement', async () => {
     const { keeper, clock, renewals } = aKeeper();
     const executions = [anExecution(), anExecution(), anExecution()];
-    for (const execution of executions) keeper.keep(execution);
+    for (const execution of executions) keep(keeper, execution);
     await clock.advance(20 * SECOND);
     expect(renewals()).toEqual([executions.map(idOf)]);
   });
@@ -72,9 +75,9 @@ describe('many leases', () => {
   it('that are due at nearly the same time come along with the first', async () => {
     const { keeper, clock, renewals } = aKeeper();
     const [early, late] = [anExecution(), anExecution()];
-    keeper.keep(early);
+    keep(keeper, early);
     await clock.advance(5 * SECOND);
-    keeper.keep(late);
+    keep(keeper, late);
     await clock.advance(15 * SECOND);
     expect(renewals()).toEqual([[idOf(early), idOf(late)]]);
     await clock.advance(20 * SECOND);
@@ -84,8 +87,8 @@ describe('many leases', () => {
   it('of several lengths each get theirs in time: a short one that comes later does not wait for a long one', async () => {
     const { keeper, clock, renewals } = aKeeper();
     const [long, short] = [anExecution({ leaseMs: 600 * SECOND }), anExecution({ leaseMs: 3 * SECOND })];
-    keeper.keep(long);
-    keeper.keep(short);
+    keep(keeper, long);
+    keep(keeper, short);
     await clock.advance(9 * SECOND);
     expect(renewals()).toEqual(Array.from({ length: 9 }, () => [idOf(short)]));
     await clock.advance(191 * SECOND);
@@ -109,7 +112,7 @@ describe('many leases', () => {
     const executions = [4, 7, 60, 11, 100].map((seconds) => anExecution({ leaseMs: seconds * SECOND }));
     for (const execution of executions) {
       renewedAt.set(idOf(execution), [clock.now()]);
-      keeper.keep(execution);
+      keep(keeper, execution);
       await clock.advance(0.7 * SECOND);
     }
     await clock.advance(300 * SECOND);
@@ -127,7 +130,7 @@ describe('a renewal that failed', () => {
   it('is tried again soon, since the lease is running out, and then at the usual pace', async () => {
     const { keeper, clock, failures, renewals, lost } = aKeeper(inTurn<readonly string[]>(outage(), outage(), []));
     const execution = anExecution({ leaseMs: 60 * SECOND });
-    keeper.keep(execution);
+    keep(keeper, execution);
     await clock.advance(20 * SECOND);
     await clock.advance(SECOND);
     expect(renewals()).toHaveLength(3);
@@ -137,7 +140,7 @@ describe('a renewal that failed', () => {
 
   it('of a short lease is tried again sooner than the lease would be due anyway', async () => {
     const { keeper, clock, renewals } = aKeeper(inTurn<readonly string[]>(outage()));
-    keeper.keep(anExecution({ leaseMs: 0.6 * SECOND }));
+    keep(keeper, anExecution({ leaseMs: 0.6 * SECOND }));
     await clock.advance(0.2 * SECOND);
     await clock.advance(0.2 * SECOND);
     expect(renewals()).toHaveLength(2);
@@ -148,9 +151,9 @@ describe('a renewal that failed', () => {
     let asked = 0;
     const { keeper, clock, renewals } = aKeeper(() => answers[asked++]!.promise);
     const [first, second] = [anExecution({ leaseMs: 3 * SECOND }), anExecution({ leaseMs: 60 * SECOND })];
-    keeper.keep(first);
+    keep(keeper, first);
     await clock.advance(SECOND);
-    keeper.keep(second);
+    keep(keeper, second);
     await clock.advance(30 * SECOND);
     expect(renewals()).toHaveLength(1);
     answers[0]!.open([idOf(first)]);
@@ -164,8 +167,8 @@ describe('an execution whose lease somebody else has', () => {
   it('is reported, once, and not renewed any more; the others are', async () => {
     const [superseded, fine] = [anExecution(), anExecution()];
     const { keeper, clock, lost, renewals } = aKeeper(async () => [idOf(fine)]);
-    keeper.keep(superseded);
-    keeper.keep(fine);
+    keep(keeper, superseded);
+    keep(keeper, fine);
     await clock.advance(60 * SECOND);
     expect(lost).toEqual([superseded]);
     expect(renewals()).toEqual([[idOf(superseded), idOf(fine)], [idOf(fine)], [idOf(fine)]]);
@@ -174,7 +177,7 @@ describe('an execution whose lease somebody else has', () => {
   it('is not reported while it is being settled: its row is gone or completed because it said so itself', async () => {
     const { keeper, clock, lost } = aKeeper(async () => []);
     const execution = anExecution();
-    keeper.keep(execution);
+    keep(keeper, execution);
     execution.settling = true;
     await clock.advance(20 * SECOND);
     expect(lost).toHaveLength(0);
@@ -184,7 +187,7 @@ describe('an execution whose lease somebody else has', () => {
     const answer = gate<readonly string[]>();
     const { keeper, clock, lost } = aKeeper(() => answer.promise);
     const execution = anExecution();
-    keeper.keep(execution);
+    keep(keeper, execution);
     await clock.advance(20 * SECOND);
     keeper.drop(execution);
     answer.open([]);
@@ -198,7 +201,7 @@ describe('stop', () => {
     const answer = gate<readonly string[]>();
     const { keeper, clock } = aKeeper(() => answer.promise);
     const execution = anExecution();
-    keeper.keep(execution);
+    keep(keeper, execution);
     await clock.advance(20 * SECOND);
     let stopped = false;
     const stopping = keeper.stop().then(() => (stopped = true));
@@ -207,7 +210,7 @@ describe('stop', () => {
     answer.open([idOf(execution)]);
     await stopping;
     expect(clock.pending).toBe(0);
-    keeper.keep(anExecution());
+    keep(keeper, anExecution());
     expect(clock.pending).toBe(0);
   });
 });

@@ -63,6 +63,9 @@ describe('without a word', () => {
     const { keptHeaders, ...module } = accepted().module;
     expect(module).toEqual({
       dataSource: undefined,
+      defaultRetentionMs: 86_400_000,
+      joinRepositories: false,
+      maxWaiters: 1000,
       pool: undefined,
       poolSize: 4,
       schema: 'public',
@@ -103,6 +106,8 @@ describe('without a word', () => {
       retryAfterMs: 1000,
       onLostExecution: 'rerun',
       durableClaim: true,
+      atomic: undefined,
+      waitMs: 0,
       storeTimeoutMs: 5000,
       onStoreFailure: 'reject',
       maxBodyBytes: 1_048_576,
@@ -224,6 +229,34 @@ describe('what is written', () => {
     expect(onStoreIfFailure).toHaveBeenCalledWith(bug);
   });
 
+  it('a route waits only where it says so, and for ten seconds unless it says how long', () => {
+    expect(accepted({ onHandler: { waitTimeout: '30s' } }).route.waitMs).toBe(0);
+    expect(accepted({ onHandler: { onDuplicate: 'wait' } }).route.waitMs).toBe(10_000);
+    expect(accepted({ module: { onDuplicate: 'wait' }, onHandler: { waitTimeout: '30s' } }).route.waitMs).toBe(30_000);
+    expect(accepted({ module: { onDuplicate: 'wait' }, onHandler: { onDuplicate: 'reject' } }).route.waitMs).toBe(0);
+  });
+
+  it.each<[IdempotentOptions['atomic'], unknown]>([
+    [false, undefined],
+    [true, { isolation: undefined, retries: 0 }],
+    [{}, { isolation: undefined, retries: 0 }],
+    [
+      { isolation: 'SERIALIZABLE', retries: 3 },
+      { isolation: 'SERIALIZABLE', retries: 3 },
+    ],
+  ])('atomic: %j', (atomic, resolved) => {
+    expect(accepted({ onHandler: { atomic } }).route.atomic).toEqual(resolved);
+  });
+
+  it.each<[boolean, IdempotentOptions]>([
+    [true, {}],
+    [false, { atomic: true }],
+    [true, { atomic: true, durableClaim: true }],
+    [false, { durableClaim: false }],
+  ])('the claim waits for the disk: %p for %j', (durableClaim, onHandler) => {
+    expect(accepted({ onHandler }).route.durableClaim).toBe(durableClaim);
+  });
+
   it.each<[boolean, IdempotentOptions]>([
     [true, { ttl: '23h' }],
     [false, { ttl: '24h' }],
@@ -271,7 +304,13 @@ describe('faults', () => {
     ['maxBodyBytes', 2 ** 30, /more than 512 MiB/],
     ['storeTimeout', '99ms', /between 100ms and 10m/],
     ['onStoreFailure', 'ignore', /not 'reject' or 'bypass'/],
-    ['atomic', true, /is no option/],
+    ['onDuplicate', 'queue', /not 'reject' or 'wait'/],
+    ['waitTimeout', '11m', /between 1ms and 10m/],
+    ['atomic', 'yes', /is 'yes'/],
+    ['atomic', { isolation: 'READ UNCOMMITTED' }, /isolation: 'READ UNCOMMITTED'/],
+    ['atomic', { retries: 11 }, /retries: 11/],
+    ['atomic', { retries: -1 }, /retries: -1/],
+    ['atomic', { retry: 3 }, /retry: 3/],
     ['timeToLive', '1h', /is no option/],
   ];
 
@@ -305,6 +344,9 @@ describe('faults', () => {
     ['replayHeaders', ['Content-Encoding'], /each client/],
     ['replayHeaders', ['Access-Control-Allow-Origin'], /CORS/],
     ['replayHeaders', ['Idempotent-Replayed'], /set by this module/],
+    ['maxWaiters', 0, /less than 1/],
+    ['maxWaiters', 1e7, /more than 1000000/],
+    ['joinRepositories', 'all', /not true or false/],
     ['shutdownTimeout', '2d', /between 0ms and 1d/],
     ['errorFormat', 'xml', /not 'problem' or 'nest'/],
     ['reaper', true, /not an object or false/],
@@ -336,6 +378,12 @@ describe('faults', () => {
   it.each(ofRoutes)('of a handler say where as well: %s %p', (option, value, fault) => {
     expect(expectOne(refused({ onHandler: nested(option, value) }), option, fault).where).toBe('Payments.create');
     expect(expectOne(refused({ onClass: nested(option, value) }), option, fault).where).toBe('Payments');
+  });
+
+  it('an atomic handler can’t run without Postgres, wherever that is asked for', () => {
+    const [fault] = refused({ module: { onStoreFailure: 'bypass' }, onHandler: { atomic: true } }).faults;
+    expect(fault).toMatchObject({ option: 'onStoreFailure', where: 'Payments.create', fault: expect.stringContaining('atomic') });
+    accepted({ module: { onStoreFailure: 'bypass' }, onHandler: { atomic: true, onStoreFailure: 'reject' } });
   });
 
   it('are all told at once, wherever they are', () => {

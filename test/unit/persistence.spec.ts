@@ -1,10 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
-import type { ClaimResult, Settled } from '../../lib/contract/record.js';
-import type { Ending } from '../../lib/engine/engine.js';
+import type { ClaimResult, Released, Settled } from '../../lib/contract/record.js';
+import type { Ending } from '../../lib/engine/verdict.js';
 import { atRest } from '../support/manual-clock.js';
 import { ANSWER, CLAIMED, SECOND, anAdmission, anEngine, aRecord, found, gate, inTurn, outage } from './engine-fixture.js';
 
-const KEEP: Ending = { kind: 'keep', answer: ANSWER };
+const KEEP: Ending = { kind: 'keep', answer: ANSWER, undo: false };
 const SETTLED: Settled = { kind: 'settled' };
 
 describe('Postgres away at a claim', () => {
@@ -50,7 +50,7 @@ describe('Postgres away at a claim', () => {
   it('takes it back again and again until a row was removed: the claim may arrive after the release did', async () => {
     const { engine, store, clock } = anEngine({
       claim: async () => Promise.reject(outage()),
-      release: inTurn<boolean>(outage(), false, false, true, false),
+      release: inTurn<Released>(outage(), 'absent', 'absent', 'freed', 'absent'),
     });
     await engine.begin(anAdmission());
     await clock.advance(60 * SECOND);
@@ -59,7 +59,7 @@ describe('Postgres away at a claim', () => {
   });
 
   it('stops trying when the lease of that claim is over anyway', async () => {
-    const { engine, store, clock } = anEngine({ claim: async () => Promise.reject(outage()), release: async () => false });
+    const { engine, store, clock } = anEngine({ claim: async () => Promise.reject(outage()), release: async () => 'absent' });
     await engine.begin(anAdmission({}, { leaseMs: 10 * SECOND }));
     await clock.advance(10 * SECOND);
     const tries = store.called('release').length;
@@ -137,14 +137,14 @@ describe('Postgres away at a completion', () => {
     const bench = anEngine({
       complete: async () => Promise.reject(outage()),
       claim: inTurn<ClaimResult>(CLAIMED, outage()),
-      release: async () => false,
+      release: async () => 'absent',
     });
     const settling = bench.engine.settle(await bench.run(anAdmission({}, { storeTimeoutMs: 5 * SECOND, leaseMs: 60 * SECOND })), KEEP);
     await bench.engine.begin(anAdmission({}, { storeTimeoutMs: 5 * SECOND, leaseMs: 60 * SECOND }));
     await bench.clock.advance(30 * SECOND);
     await settling;
     for (const [, , , withinMs] of bench.store.called('complete')) expect(withinMs).toBeLessThanOrEqual(5 * SECOND);
-    for (const [, withinMs] of bench.store.called('release')) expect(withinMs).toBeLessThanOrEqual(5 * SECOND);
+    for (const [, , withinMs] of bench.store.called('release')) expect(withinMs).toBeLessThanOrEqual(5 * SECOND);
   });
 
   it('in the background, too, hears of it when somebody has taken the key over', async () => {
@@ -182,7 +182,7 @@ describe('Postgres away at a completion', () => {
   });
 
   it('a release whose first answer was lost is no loss of the lease: the row is gone because it did arrive', async () => {
-    const bench = anEngine({ release: inTurn<boolean>(outage(), false) });
+    const bench = anEngine({ release: inTurn<Released>(outage(), 'absent') });
     const settling = bench.engine.settle(await bench.run(), { kind: 'free' });
     await bench.clock.advance(SECOND);
     expect(await settling).toEqual({ kind: 'send' });
@@ -190,7 +190,7 @@ describe('Postgres away at a completion', () => {
   });
 
   it('a release that finds nothing at its first try belongs to a superseded owner', async () => {
-    const bench = anEngine({ release: async () => false });
+    const bench = anEngine({ release: async () => 'absent' });
     expect(await bench.engine.settle(await bench.run(), { kind: 'free' })).toMatchObject({
       kind: 'refuse',
       error: { code: 'IDEMPOTENCY_KEY_IN_USE' },

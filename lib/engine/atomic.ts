@@ -1,0 +1,153 @@
+/**
+ * Executions whose business rows and record commit together: how their transaction begins, stays
+ * alive, and ends. It knows the order of things; what a COMMIT is, is the store's knowledge.
+ *
+ * The claim is committed before, by a statement of its own and under a short lease, so that no other
+ * claim ever waits for an open transaction. The transaction then holds the record's row, and that
+ * lock takes the lease's place: it is gone the moment the process or its connection is, so the key of
+ * a crashed execution is free at once. Nobody writes to the row from elsewhere meanwhile, which under
+ * REPEATABLE READ would doom the completion.
+ */
+import type { Clock } from '../contract/clock.js';
+import { StoreUnavailable, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import type { AtomicSettings } from '../contract/settings.js';
+import type { IdempotencyStore } from '../contract/store.js';
+import type { CommitResult, RecordTransaction } from '../contract/transaction.js';
+import type { Ending } from './verdict.js';
+import type { OwnedExecution } from './execution.js';
+
+/**
+ * The lease of a claim whose transaction has not begun. Until then it is renewed as any other, and
+ * afterwards it stands for nothing; so it only needs to outlive two lost renewals.
+ */
+export const LEASE_BEFORE_BEGIN_MS = 3_000;
+
+/** Two of these may go missing before Postgres takes the transaction for dead. */
+const BEATS_PER_LEASE = 3;
+
+export type AtomicEnd =
+  | { readonly kind: 'settled' }
+  | { readonly kind: 'superseded' }
+  /** Nothing is left of the transaction, and the key is to be given back. */
+  | { readonly kind: 'rolled-back'; readonly error: IdempotencyError }
+  /** Nobody knows, and the key stays taken until its backend has gone. */
+  | { readonly kind: 'unknown'; readonly error: IdempotencyError };
+
+export class AtomicTransactions {
+  readonly #stopBeats = new Map<RecordTransaction, () => void>();
+
+  constructor(
+    private readonly store: IdempotencyStore,
+    private readonly clock: Clock,
+    private readonly guard: () => void,
+  ) {}
+
+  /** `undefined`: the claim is lost already, and nothing has begun. */
+  async open(execution: OwnedExecution, { isolation }: AtomicSettings): Promise<RecordTransaction | undefined> {
+    const { leaseMs, storeTimeoutMs } = execution.settings;
+    const transaction = await this.store.transaction(execution.ownership, {
+      isolation,
+      idleMs: leaseMs,
+      connectMs: storeTimeoutMs,
+      guard: this.guard,
+      holdsRecord: execution.keyed,
+    });
+    if (transaction !== undefined) this.#beat(transaction, leaseMs / BEATS_PER_LEASE);
+    return transaction;
+  }
+
+  async end(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<AtomicEnd> {
+    try {
+      if (ending.kind === 'free' || ending.undo) await transaction.rollBackToStart();
+      if (execution.keyed && !(await writeEnd(execution, transaction, ending)))
+        return await this.#undo(transaction, { kind: 'superseded' });
+    } catch (cause) {
+      return this.#undo(transaction, { kind: 'rolled-back', error: failureOf(cause) });
+    }
+    this.#stop(transaction);
+    return this.#committed(execution, await transaction.commit());
+  }
+
+  /** Ends all that are open: the application closes, and has no more time for them. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#stopBeats.keys()].map((transaction) => this.abandon(transaction)));
+  }
+
+  /** Ends it without a trace. */
+  async abandon(transaction: RecordTransaction): Promise<void> {
+    this.#stop(transaction);
+    await transaction.rollBack();
+  }
+
+  async #committed(execution: OwnedExecution, result: CommitResult): Promise<AtomicEnd> {
+    switch (result.kind) {
+      case 'committed':
+        return { kind: 'settled' };
+      case 'refused':
+        return { kind: 'rolled-back', error: new TransactionFailed(result.transient, { cause: result.cause }) };
+      case 'unknown':
+        return this.#findOut(execution, result.cause);
+    }
+  }
+
+  /** The backend may still be committing: only the row's lock tells when it is done. */
+  async #findOut(execution: OwnedExecution, cause: unknown): Promise<AtomicEnd> {
+    const error = new StoreUnavailable({ cause });
+    if (!execution.keyed) return { kind: 'unknown', error };
+    try {
+      const outcome = await this.store.outcomeOf(execution.ownership, execution.settings.storeTimeoutMs);
+      if (outcome === 'committed') return { kind: 'settled' };
+      return { kind: outcome === 'rolled-back' ? 'rolled-back' : 'unknown', error };
+    } catch {
+      return { kind: 'unknown', error };
+    }
+  }
+
+  async #undo(transaction: RecordTransaction, end: AtomicEnd): Promise<AtomicEnd> {
+    await this.abandon(transaction);
+    return end;
+  }
+
+  #beat(transaction: RecordTransaction, everyMs: number): void {
+    const cancel = this.clock.after(everyMs, () => {
+      void transaction.keepAlive();
+      this.#beat(transaction, everyMs);
+    });
+    this.#stopBeats.set(transaction, cancel);
+  }
+
+  #stop(transaction: RecordTransaction): void {
+    this.#stopBeats.get(transaction)?.();
+    this.#stopBeats.delete(transaction);
+  }
+}
+
+/** `false`: the execution is not its key's owner any more. */
+export function writeEnd({ ownership, settings }: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<boolean> {
+  switch (ending.kind) {
+    case 'keep':
+      return transaction.complete(ownership, ending.answer, settings.retentionMs);
+    case 'seal':
+      return transaction.seal(ownership, ending.status, settings.retentionMs);
+    case 'free':
+      return transaction.release(ownership, settings.retentionMs);
+  }
+}
+
+/** A statement of ours failed: the handler had met an error that it did not pass on, or the connection is gone. */
+export function failureOf(cause: unknown): IdempotencyError {
+  if (isIdempotencyError(cause)) return cause;
+  return new TransactionFailed(isTransient(cause), { cause });
+}
+
+/** Serialization failure and deadlock, as Postgres names them; drivers and ORMs wrap its error. */
+const TRANSIENT_CODES: ReadonlySet<unknown> = new Set(['40001', '40P01']);
+
+export function isTransient(error: unknown): boolean {
+  for (let at = error, depth = 0; typeof at === 'object' && at !== null && depth < 5; depth++) {
+    if ('code' in at && TRANSIENT_CODES.has(at.code)) return true;
+    at = 'driverError' in at ? at.driverError : 'cause' in at ? at.cause : undefined;
+  }
+  return false;
+}

@@ -1,0 +1,75 @@
+/** Who is at work in this process: to find one by its key, to wait until all are done, and to call off those that have not begun. */
+import type { Clock } from '../contract/clock.js';
+import type { OwnedExecution } from './execution.js';
+
+export class Roster {
+  readonly #executions = new Set<OwnedExecution>();
+  /** The latest of each key: one that was superseded right here may still be at work as well. */
+  readonly #byKey = new Map<string, OwnedExecution>();
+  /** Requests whose claim is on its way. */
+  #beginning = 0;
+  #whenIdle: (() => void) | undefined;
+
+  constructor(private readonly clock: Clock) {}
+
+  add(execution: OwnedExecution): void {
+    this.#executions.add(execution);
+    if (execution.keyed) this.#byKey.set(execution.identity.id, execution);
+  }
+
+  remove(execution: OwnedExecution): void {
+    this.#executions.delete(execution);
+    if (this.#byKey.get(execution.identity.id) === execution) this.#byKey.delete(execution.identity.id);
+    this.#tellIfIdle();
+  }
+
+  has(id: string): boolean {
+    return this.#byKey.has(id);
+  }
+
+  /** The fingerprint of the request that is at work under that key, as long as its answer may still become the key's. */
+  requestAtWork(id: string): Buffer | undefined {
+    const execution = this.#byKey.get(id);
+    return execution === undefined || execution.isLost || execution.settling ? undefined : execution.claim.fingerprint;
+  }
+
+  /** Whether that owner of the key is at work right here. */
+  isOwner(id: string, owner: string): boolean {
+    return this.#byKey.get(id)?.ownership.owner === owner;
+  }
+
+  /** Counts a claim as under way for as long as `work` takes. */
+  async beginning<T>(work: () => Promise<T>): Promise<T> {
+    this.#beginning += 1;
+    try {
+      return await work();
+    } finally {
+      this.#beginning -= 1;
+      this.#tellIfIdle();
+    }
+  }
+
+  /** Resolves when nothing is under way any more, or after `withinMs`. */
+  async idle(withinMs: number): Promise<void> {
+    if (this.#isIdle) return;
+    await new Promise<void>((resolve) => {
+      const cancel = this.clock.after(withinMs, resolve);
+      this.#whenIdle = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  async callOff(): Promise<void> {
+    await Promise.all([...this.#executions].map((execution) => execution.callOff()));
+  }
+
+  get #isIdle(): boolean {
+    return this.#executions.size === 0 && this.#beginning === 0;
+  }
+
+  #tellIfIdle(): void {
+    if (this.#isIdle) this.#whenIdle?.();
+  }
+}

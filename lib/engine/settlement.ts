@@ -1,0 +1,172 @@
+/**
+ * How an execution ends: what is written, when its answer may leave, and what leaves instead when it
+ * has been superseded or could not be committed. Those who wait for the answer hear of it here.
+ */
+import { KeyInUse, ResultNotReplayable } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import type { FoundRecord } from '../contract/record.js';
+import type { RecordTransaction } from '../contract/transaction.js';
+import { failureOf, writeEnd } from './atomic.js';
+import type { AtomicTransactions } from './atomic.js';
+import type { OwnedExecution } from './execution.js';
+import type { LeaseKeeper } from './lease-keeper.js';
+import type { Observer } from './observer.js';
+import type { Persisted, Persistence } from './persistence.js';
+import type { Roster } from './roster.js';
+import type { Ending, News, Refusal, Settlement } from './verdict.js';
+import type { WaitingRooms } from './waiting.js';
+
+export interface SettlementParts {
+  readonly roster: Roster;
+  readonly leases: LeaseKeeper;
+  readonly persistence: Persistence;
+  readonly atomic: AtomicTransactions;
+  readonly waiting: WaitingRooms<News>;
+  readonly observer: Observer;
+}
+
+export class Settlements {
+  constructor(private readonly parts: SettlementParts) {}
+
+  async settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+    execution.settling = true;
+    const settlement = await (execution.transaction === undefined
+      ? this.#settlePlain(execution, ending)
+      : this.#settleAtomic(execution, ending, execution.transaction));
+    this.#tellWaiters(execution, ending, settlement);
+    return settlement;
+  }
+
+  async settleWithin(host: OwnedExecution, execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+    const outer = host.transaction;
+    if (outer === undefined) return this.settle(execution, ending);
+    if (ending.kind === 'free') return this.settle(execution, ending);
+    execution.settling = true;
+    this.parts.leases.drop(execution); // from the write on, the transaction holds its row
+    try {
+      if (await writeEnd(execution, outer, ending)) {
+        host.joined.push({ execution, ending });
+        return { kind: 'send' };
+      }
+    } catch (cause) {
+      await this.settle(execution, { kind: 'free' });
+      throw failureOf(cause);
+    }
+    this.superseded(execution);
+    this.forget(execution);
+    return this.#instead(execution, undefined);
+  }
+
+  async restart(execution: OwnedExecution): Promise<boolean> {
+    const { transaction, settings } = execution;
+    if (transaction === undefined || settings.atomic === undefined) return false;
+    await this.parts.atomic.abandon(transaction);
+    await this.#settleJoined(execution, 'undone');
+    const next = await this.parts.atomic.open(execution, settings.atomic);
+    if (next === undefined) return false;
+    execution.transaction = next;
+    execution.runs += 1;
+    return true;
+  }
+
+  async #settlePlain(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+    if (execution.inDoubt && ending.kind === 'free') {
+      this.forget(execution);
+      return { kind: 'send' };
+    }
+    const settled = await this.parts.persistence.persist(execution, ending);
+    switch (settled.kind) {
+      case 'settled':
+        this.forget(execution);
+        this.parts.observer.settled(execution, ending);
+        return { kind: 'send' };
+      case 'superseded':
+        this.superseded(execution);
+        this.forget(execution);
+        return this.#instead(execution, settled.record);
+      case 'unreachable':
+        this.parts.observer.storeFailed(execution, settled.cause);
+        void this.#noteLater(execution, ending, settled.later);
+        return { kind: 'send' };
+      case 'unreadable':
+        this.forget(execution);
+        return this.#refuse(execution, settled.error);
+    }
+  }
+
+  /** The answer leaves only with its business rows. What could not be committed is refused, and the truth is told. */
+  async #settleAtomic(execution: OwnedExecution, ending: Ending, transaction: RecordTransaction): Promise<Settlement> {
+    const end = await this.parts.atomic.end(execution, transaction, ending);
+    const cameThrough = end.kind === 'settled' && ending.kind !== 'free' && !ending.undo;
+    await this.#settleJoined(execution, cameThrough ? 'done' : end.kind === 'unknown' ? 'unknown' : 'undone');
+    this.forget(execution);
+    switch (end.kind) {
+      case 'settled':
+        if (execution.keyed) this.parts.observer.settled(execution, ending);
+        return { kind: 'send' };
+      case 'superseded':
+        this.superseded(execution);
+        return this.#instead(execution, undefined);
+      case 'rolled-back':
+        if (execution.keyed) await this.parts.persistence.persist(execution, { kind: 'free' });
+        return ending.kind === 'free' ? { kind: 'send' } : this.#refuse(execution, end.error);
+      case 'unknown':
+        this.parts.observer.storeFailed(execution, end.error.cause);
+        return ending.kind === 'free' ? { kind: 'send' } : this.#refuse(execution, end.error);
+    }
+  }
+
+  async #settleJoined(host: OwnedExecution, fate: 'done' | 'undone' | 'unknown'): Promise<void> {
+    for (const { execution, ending } of host.joined.splice(0)) {
+      if (fate === 'undone') await this.parts.persistence.persist(execution, { kind: 'free' });
+      this.forget(execution);
+      if (fate === 'unknown') continue; // the row's lock tells in time
+      const actual: Ending = fate === 'done' ? ending : { kind: 'free' };
+      this.parts.observer.settled(execution, actual);
+      this.#tellWaiters(execution, actual, { kind: 'send' });
+    }
+  }
+
+  /** Those who wait here hear of the end at once; if there is no answer, one of them tries the key. */
+  #tellWaiters(execution: OwnedExecution, ending: Ending, settlement: Settlement): void {
+    const { claim } = execution;
+    if (settlement.kind === 'send' && ending.kind === 'keep') {
+      this.parts.waiting.tell(claim.id, { fingerprint: claim.fingerprint, found: { kind: 'replay', answer: ending.answer } });
+    } else this.parts.waiting.nudge(claim.id);
+  }
+
+  /** A superseded owner's client hears what stands in the record by now, as any other retry would. */
+  #instead(execution: OwnedExecution, record: FoundRecord | undefined): Settlement {
+    const ours = record?.fingerprint.equals(execution.claim.fingerprint);
+    if (ours && record?.state === 'completed') {
+      this.parts.observer.replayed(execution, execution.startedAt);
+      return { kind: 'replay', answer: record.answer };
+    }
+    const sealed = ours && record?.state === 'sealed';
+    return this.#refuse(execution, sealed ? new ResultNotReplayable() : new KeyInUse(execution.settings.retryAfterMs));
+  }
+
+  /** The answer has left without its record; whether there is one in the end is still worth knowing. */
+  async #noteLater(execution: OwnedExecution, ending: Ending, later: Extract<Persisted, { kind: 'unreachable' }>['later']): Promise<void> {
+    const { kind } = await later;
+    if (kind === 'settled') this.parts.observer.settled(execution, ending);
+    if (kind === 'superseded') this.superseded(execution);
+    this.forget(execution);
+  }
+
+  #refuse(execution: OwnedExecution, error: IdempotencyError): Refusal {
+    this.parts.observer.rejected(execution, error);
+    return { kind: 'refuse', error };
+  }
+
+  /** Notes that somebody else owns the key by now. */
+  superseded(execution: OwnedExecution): void {
+    if (execution.lose()) this.parts.observer.leaseLost(execution);
+  }
+
+  /** It is over, whatever came of it. */
+  forget(execution: OwnedExecution): void {
+    this.parts.leases.drop(execution);
+    this.parts.roster.remove(execution);
+  }
+}

@@ -1,0 +1,42 @@
+/** What lies between an execution's begin and its settlement, and what comes of it, as plain data. */
+import type { IdempotencyError } from '../contract/errors.js';
+import type { RecordedResponse } from '../contract/recorded-response.js';
+import type { OwnedExecution } from './execution.js';
+
+export type Verdict =
+  /** The key is ours: run the handler, then `settle`. */
+  | { readonly kind: 'run'; readonly execution: OwnedExecution }
+  | Found
+  /** The store is away and the route would rather run unprotected. */
+  | { readonly kind: 'bypass' };
+
+/** What stands in the way of running, as an answer. */
+export type Found = { readonly kind: 'replay'; readonly answer: RecordedResponse } | Refusal;
+
+export interface Refusal {
+  readonly kind: 'refuse';
+  readonly error: IdempotencyError;
+}
+
+/**
+ * How an execution ended, as its route's rules have it. `undo`, in atomic mode: the outcome is kept,
+ * and what the handler wrote is not.
+ */
+export type Ending =
+  | { readonly kind: 'keep'; readonly answer: RecordedResponse; readonly undo: boolean }
+  /** Done, never again, and nothing to replay. */
+  | { readonly kind: 'seal'; readonly status?: number; readonly undo: boolean }
+  | { readonly kind: 'free' };
+
+/** What may leave now. */
+export type Settlement =
+  /** The execution's own answer. */
+  | { readonly kind: 'send' }
+  /** It was superseded, or could not be committed: this instead. */
+  | Found;
+
+/** What those who wait for a key are told: which request it was, and what there is for it. */
+export interface News {
+  readonly fingerprint: Buffer;
+  readonly found: Found;
+}

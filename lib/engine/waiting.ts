@@ -1,0 +1,149 @@
+/**
+ * Where requests wait for an answer that is in the making. All that wait for one key in this process
+ * wait together: while the execution is at work here, its end tells them; otherwise one of them at a
+ * time, the scout, goes and looks, and tells the others what it has found.
+ */
+import type { Clock } from '../contract/clock.js';
+
+/** Most executions end within milliseconds, and one that has not done so by then seldom ends in the next ten. */
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 250;
+
+export type Wake<News> =
+  /** You are the scout: look, and either tell the others or wait again. */
+  | { readonly kind: 'look' }
+  | { readonly kind: 'told'; readonly news: News }
+  /** Your time is over, or your client has gone. */
+  | { readonly kind: 'over' };
+
+interface Room<News> {
+  readonly waiters: Waiter<News>[];
+  pauseMs: number;
+  cancelPause: (() => void) | undefined;
+  /** Out looking right now. */
+  scout: Waiter<News> | undefined;
+}
+
+export class WaitingRooms<News> {
+  readonly #rooms = new Map<string, Room<News>>();
+  #count = 0;
+  #closed = false;
+
+  /** @param isHere whether the execution of that identity is at work in this process, and so will tell its end */
+  constructor(
+    private readonly clock: Clock,
+    private readonly maxWaiters: number,
+    private readonly isHere: (id: string) => boolean,
+  ) {}
+
+  /** `undefined` when there are too many already, or nobody waits any longer. */
+  enter(id: string, waitMs: number, signal: AbortSignal | undefined): Waiter<News> | undefined {
+    if (this.#closed || this.#count >= this.maxWaiters || signal?.aborted) return undefined;
+    this.#count += 1;
+    const room = this.#rooms.get(id) ?? { waiters: [], pauseMs: FIRST_PAUSE_MS, cancelPause: undefined, scout: undefined };
+    this.#rooms.set(id, room);
+    const waiter = new Waiter<News>(
+      this.clock,
+      waitMs,
+      signal,
+      () => this.#sendScout(id, room),
+      () => this.#left(id, room, waiter),
+    );
+    room.waiters.push(waiter);
+    return waiter;
+  }
+
+  /** Everybody who waits for `id` hears this, and goes. */
+  tell(id: string, news: News): void {
+    for (const waiter of this.#rooms.get(id)?.waiters.slice() ?? []) waiter.wake({ kind: 'told', news });
+  }
+
+  /** The key may be free: somebody should look at once, and one is enough. */
+  nudge(id: string): void {
+    const room = this.#rooms.get(id);
+    if (room === undefined || room.scout !== undefined) return;
+    room.pauseMs = FIRST_PAUSE_MS;
+    this.#wakeOne(room);
+  }
+
+  /** Nobody waits any longer, nor will. */
+  close(): void {
+    this.#closed = true;
+    for (const room of this.#rooms.values()) for (const waiter of room.waiters.slice()) waiter.wake({ kind: 'over' });
+  }
+
+  #sendScout(id: string, room: Room<News>): void {
+    if (room.scout !== undefined && room.scout.isWaiting) room.scout = undefined;
+    if (room.scout !== undefined || room.cancelPause !== undefined || this.isHere(id)) return;
+    room.cancelPause = this.clock.after(room.pauseMs, () => {
+      room.cancelPause = undefined;
+      room.pauseMs = Math.min(2 * room.pauseMs, LONGEST_PAUSE_MS);
+      if (!this.isHere(id)) this.#wakeOne(room);
+    });
+  }
+
+  #wakeOne(room: Room<News>): void {
+    room.cancelPause?.();
+    room.cancelPause = undefined;
+    room.scout = room.waiters.find((waiter) => waiter.isWaiting);
+    room.scout?.wake({ kind: 'look' });
+  }
+
+  #left(id: string, room: Room<News>, waiter: Waiter<News>): void {
+    this.#count -= 1;
+    room.waiters.splice(room.waiters.indexOf(waiter), 1);
+    if (room.scout === waiter) room.scout = undefined;
+    if (room.waiters.length > 0) return this.#sendScout(id, room);
+    room.cancelPause?.();
+    this.#rooms.delete(id);
+  }
+}
+
+export class Waiter<News> {
+  #wake: ((wake: Wake<News>) => void) | undefined;
+  /** What came while it was not waiting. */
+  #missed: Wake<News> | undefined;
+  readonly #cancelDeadline: () => void;
+
+  constructor(
+    clock: Clock,
+    waitMs: number,
+    private readonly signal: AbortSignal | undefined,
+    private readonly onWaiting: () => void,
+    private readonly onLeft: () => void,
+  ) {
+    this.#cancelDeadline = clock.after(waitMs, this.#end);
+    signal?.addEventListener('abort', this.#end);
+  }
+
+  get isWaiting(): boolean {
+    return this.#wake !== undefined;
+  }
+
+  next(): Promise<Wake<News>> {
+    const missed = this.#missed;
+    if (missed?.kind !== 'over') this.#missed = undefined; // news is heard once, the end for good
+    if (missed !== undefined) return Promise.resolve(missed);
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      this.onWaiting();
+    });
+  }
+
+  /** @internal */
+  wake(wake: Wake<News>): void {
+    const resolve = this.#wake;
+    this.#wake = undefined;
+    if (resolve !== undefined) resolve(wake);
+    else if (wake.kind !== 'look') this.#missed = wake;
+  }
+
+  /** To be called whatever has come of the waiting. */
+  leave(): void {
+    this.#cancelDeadline();
+    this.signal?.removeEventListener('abort', this.#end);
+    this.onLeft();
+  }
+
+  readonly #end = (): void => this.wake({ kind: 'over' });
+}
