@@ -5,32 +5,40 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { IdempotencyModule } from '../lib/index.js';
 import { idempotencyMigrations } from '../migrations/index.js';
 import { AuthGuard } from './auth/auth.guard.js';
+import { LedgerModule } from './ledger/ledger.module.js';
+import { MailModule } from './mail/mail.module.js';
 import { CreateShopTables1764000100000 } from './migrations/1764000100000-create-shop-tables.js';
+import { AddLedgerAndMail1767000100000 } from './migrations/1767000100000-add-ledger-and-mail.js';
 import { OrdersModule } from './orders/orders.module.js';
+import { OUTSIDE } from './outside.js';
 import { PaymentsModule } from './payments/payments.module.js';
 import { ProviderModule } from './provider/provider.module.js';
 import type { ShopSettings } from './settings.js';
+import { WebhooksModule } from './webhooks/webhooks.module.js';
 import { WelcomeModule } from './welcome/welcome.module.js';
 
 @Module({})
 export class AppModule {
-  static with(settings: ShopSettings): DynamicModule {
+  static with({ databaseUrl, lockTtl, providerDelayMs, smtpUrl, webhookSecret }: ShopSettings): DynamicModule {
+    const database = { type: 'postgres', url: databaseUrl, autoLoadEntities: true } as const;
     return {
       module: AppModule,
       imports: [
         TypeOrmModule.forRootAsync({
           useFactory: () => ({
-            type: 'postgres',
-            url: settings.databaseUrl,
-            autoLoadEntities: true,
-            migrations: [...idempotencyMigrations, CreateShopTables1764000100000],
+            ...database,
+            migrations: [...idempotencyMigrations, CreateShopTables1764000100000, AddLedgerAndMail1767000100000],
             migrationsRun: true,
           }),
         }),
-        IdempotencyModule.forRoot({ lockTtl: settings.lockTtl }),
-        ProviderModule.with({ delayMs: settings.providerDelayMs }),
+        TypeOrmModule.forRootAsync({ name: OUTSIDE, useFactory: () => database }),
+        IdempotencyModule.forRoot({ lockTtl }),
+        ProviderModule.with({ delayMs: providerDelayMs, webhookSecret }),
+        MailModule.with({ smtpUrl }),
+        LedgerModule,
         PaymentsModule,
         OrdersModule,
+        WebhooksModule.with({ secret: webhookSecret }),
         WelcomeModule,
       ],
       providers: [

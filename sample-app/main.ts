@@ -23,7 +23,11 @@ async function start(port: number): Promise<void> {
   const databaseUrl = process.env['DATABASE_URL'];
   const postgres = databaseUrl ? undefined : await startPostgres({ dataDir: DATA_DIR });
   const settings = readSettings(process.env, postgres?.url ?? databaseUrl ?? '');
-  const app = await NestFactory.create(AppModule.with(settings), { logger: ['warn', 'error', 'fatal'], abortOnError: false });
+  const app = await NestFactory.create(AppModule.with(settings), {
+    logger: ['warn', 'error', 'fatal'],
+    abortOnError: false,
+    rawBody: true, // a webhook's signature is over its bytes
+  });
 
   let stopping: Promise<void> | undefined;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

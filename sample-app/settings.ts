@@ -1,10 +1,16 @@
 /** What can be set from outside, read once. */
+import { randomBytes } from 'node:crypto';
+
 export interface ShopSettings {
   readonly databaseUrl: string;
   /** How long the payment provider takes for a new charge. */
   readonly providerDelayMs: number;
-  /** After a crash a key waits this long until a retry may take over. */
+  /** A process that stands still for that long loses its payment to a retry. One that crashed has lost it at once. */
   readonly lockTtl: string;
+  /** What the provider signs its webhooks with. */
+  readonly webhookSecret: string;
+  /** Where mails go; `undefined`: to a mailbox of the shop's own, see mail/smtp-sink.ts. */
+  readonly smtpUrl: string | undefined;
 }
 
 export function readSettings(env: NodeJS.ProcessEnv, databaseUrl: string): ShopSettings {
@@ -12,6 +18,8 @@ export function readSettings(env: NodeJS.ProcessEnv, databaseUrl: string): ShopS
     databaseUrl,
     providerDelayMs: Number(env['PROVIDER_DELAY_MS'] ?? 300),
     lockTtl: env['LOCK_TTL'] ?? '60s',
+    webhookSecret: env['WEBHOOK_SECRET'] ?? randomBytes(32).toString('hex'), // provider and shop are one process here
+    smtpUrl: env['SMTP_URL'] || undefined,
   };
 }
 

@@ -1,4 +1,5 @@
-/** A customer's client: it sends payments, hangs up when told to, and tries again as the answers say. */
+/** A customer's client: it sends payments, hangs up when told to, tries again as the answers say, and looks into all the books. */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 
 export interface PaymentOrder {
@@ -24,11 +25,12 @@ export interface BookEntry {
 }
 
 const AUTHORIZATION = { Authorization: 'Bearer alice-token' };
+const JSON_HEADERS = { ...AUTHORIZATION, 'Content-Type': 'application/json' };
 
 export async function pay(origin: string, { key, ...payment }: PaymentOrder, signal?: AbortSignal): Promise<Answer> {
   const response = await fetch(`${origin}/payments`, {
     method: 'POST',
-    headers: { ...AUTHORIZATION, 'Content-Type': 'application/json', ...(key === undefined ? {} : { 'Idempotency-Key': key }) },
+    headers: { ...JSON_HEADERS, ...(key === undefined ? {} : { 'Idempotency-Key': key }) },
     body: JSON.stringify(payment),
     ...(signal === undefined ? {} : { signal }),
   });
@@ -56,8 +58,7 @@ export async function payUntilAnswered(origin: string, payment: PaymentOrder): P
 
 /** What the provider has in its book about payments with this description. */
 export async function bookOf(origin: string, description: string): Promise<readonly BookEntry[]> {
-  const response = await fetch(`${origin}/provider/charges`, { headers: AUTHORIZATION });
-  return ((await response.json()) as BookEntry[]).filter((entry) => entry.description === description);
+  return (await list<BookEntry>(origin, '/provider/charges')).filter((entry) => entry.description === description);
 }
 
 /** Resolves once the provider has moved the money; its answer is still on the way then. */
@@ -65,8 +66,60 @@ export async function charged(origin: string, description: string): Promise<void
   while (!(await bookOf(origin, description)).some(({ outcome }) => outcome === 'charged')) await pause(20);
 }
 
-/** How many payments with this description the shop itself knows. */
-export async function paymentsOf(origin: string, description: string): Promise<number> {
-  const response = await fetch(`${origin}/payments`, { headers: AUTHORIZATION });
-  return ((await response.json()) as { description: string }[]).filter((payment) => payment.description === description).length;
+/** What the shop has of a purchase, and its customer. */
+export interface Traces {
+  readonly orders: number;
+  readonly payments: number;
+  /** Ledger entries of what was earned, and of what the provider has paid out. */
+  readonly sales: number;
+  readonly payouts: number;
+  /** The Message-ID of every mail that has come. */
+  readonly mails: readonly string[];
+}
+
+export async function tracesOf(origin: string, description: string): Promise<Traces> {
+  const orders = (await list<{ id: string; item: string }>(origin, '/orders')).filter(({ item }) => item === description);
+  const payments = (await list<{ id: string; description: string }>(origin, '/payments')).filter(
+    (each) => each.description === description,
+  );
+  const ledger = await list<{ paymentId: string; debit: string }>(origin, '/ledger');
+  const entries = ledger.filter(({ paymentId }) => payments.some(({ id }) => id === paymentId));
+  const mails = (await list<{ source: string }>(origin, '/mails')).filter(({ source }) => orders.some(({ id }) => source.includes(id)));
+  return {
+    orders: orders.length,
+    payments: payments.length,
+    sales: entries.filter(({ debit }) => debit === 'provider').length,
+    payouts: entries.filter(({ debit }) => debit === 'bank').length,
+    mails: mails.map(({ source }) => /^Message-ID: (.*)$/im.exec(source)?.[1] ?? ''),
+  };
+}
+
+/** Resolves once the order's confirmation is there. */
+export async function mailed(origin: string, description: string): Promise<void> {
+  while ((await tracesOf(origin, description)).mails.length === 0) await pause(50);
+}
+
+export interface Delivery {
+  readonly status: number;
+  readonly replayed: boolean;
+}
+
+/** Has the provider pay out what was charged, and tell the shop: what the shop has said to each delivery. */
+export async function payOut(origin: string, description: string): Promise<readonly Delivery[]> {
+  const response = await fetch(`${origin}/provider/payouts`, {
+    method: 'POST',
+    headers: JSON_HEADERS,
+    body: JSON.stringify({ description }),
+  });
+  return (await response.json()) as Delivery[];
+}
+
+/** Tells the shop of a payout that never was. The status of its answer. */
+export async function forgeEvent(origin: string): Promise<number> {
+  const body = JSON.stringify({ id: 'evt_forged', type: 'charge.settled', chargeId: randomUUID() });
+  return (await fetch(`${origin}/webhooks/payments`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })).status;
+}
+
+async function list<Entry>(origin: string, path: string): Promise<Entry[]> {
+  return (await (await fetch(origin + path, { headers: AUTHORIZATION })).json()) as Entry[];
 }

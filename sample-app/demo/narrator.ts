@@ -1,5 +1,5 @@
 /** Tells what happens, in plain words, and remembers whether it was what should have happened. */
-import type { Answer, BookEntry } from './customer.js';
+import type { Answer, BookEntry, Delivery, Traces } from './customer.js';
 
 export class Narrator {
   private acts = 0;
@@ -25,6 +25,14 @@ export class Narrator {
 
   book(entries: readonly BookEntry[]): void {
     this.tell(`The provider's book: ${entries.map(({ outcome }) => outcome).join(', ') || 'nothing'}.`);
+  }
+
+  deliveries(when: string, deliveries: readonly Delivery[]): void {
+    this.tell(`${when}: ${deliveries.map(({ status, replayed }) => `${status}${replayed ? ' (known already)' : ''}`).join(', ')}`);
+  }
+
+  expectOneOf({ orders, payments, sales }: Traces): void {
+    this.expect('the shop has one order, one payment and one ledger entry', orders === 1 && payments === 1 && sales === 1);
   }
 
   expect(what: string, holds: boolean): void {

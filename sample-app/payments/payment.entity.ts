@@ -8,6 +8,9 @@ export class Payment {
   @Column({ name: 'user_id', type: 'text' })
   userId!: string;
 
+  @Column({ name: 'order_id', type: 'uuid', unique: true })
+  orderId!: string;
+
   /** In cents. */
   @Column({ type: 'integer' })
   amount!: number;
@@ -15,7 +18,7 @@ export class Payment {
   @Column({ type: 'text' })
   description!: string;
 
-  /** The provider's name of the charge. Unique: one charge is one payment, however often it was asked for. */
+  /** The provider's name of the charge. */
   @Column({ name: 'charge_id', type: 'uuid', unique: true })
   chargeId!: string;
 

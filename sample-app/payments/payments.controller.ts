@@ -12,13 +12,13 @@ export class PaymentsController {
   constructor(private readonly payments: PaymentsService) {}
 
   @Post()
-  @Idempotent({ required: true })
+  @Idempotent({ required: true, atomic: true })
   create(
     @CurrentUser() user: User,
     @Body() payment: CreatePaymentDto,
     @CurrentExecution() execution: IdempotentExecution,
   ): Promise<Payment> {
-    return this.payments.pay(user, payment, execution.keyFor('charge'));
+    return this.payments.pay(user, payment, execution);
   }
 
   @Get()

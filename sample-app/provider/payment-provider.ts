@@ -13,6 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import type { Repository } from 'typeorm';
+import { OUTSIDE } from '../outside.js';
 import type { CallOutcome } from './provider-call.entity.js';
 import { ProviderCall } from './provider-call.entity.js';
 
@@ -35,7 +36,7 @@ const SLOW_MS = 10_000;
 @Injectable()
 export class PaymentProvider {
   constructor(
-    @InjectRepository(ProviderCall) private readonly calls: Repository<ProviderCall>,
+    @InjectRepository(ProviderCall, OUTSIDE) private readonly calls: Repository<ProviderCall>,
     @Inject(PROVIDER_DELAY_MS) private readonly delayMs: number,
   ) {}
 

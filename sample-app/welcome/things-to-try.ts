@@ -30,13 +30,22 @@ export function thingsToTry(origin: string): readonly ThingToTry[] {
       command: get('/provider/charges'),
     },
     {
+      what: "What is in the shop's own books? The order, its payment and the ledger entry were committed together with the answer.",
+      command: get('/ledger'),
+    },
+    { what: 'The confirmation of the order, sent over SMTP after the commit, and once.', command: get('/mails') },
+    {
+      what: 'Let the provider pay out. It tells the shop by a signed webhook, delivered twice: entered in the ledger once.',
+      command: post('/provider/payouts', { description: 'A lamp' }),
+    },
+    {
       what:
         'A charge that takes ten seconds. Meanwhile send it from a second terminal: 409. Or crash the shop meanwhile ' +
-        `(kill -9 ${process.pid}), start it again and send the line again: 409 until the lease of a minute is over, then it is taken over.`,
+        `(kill -9 ${process.pid}), start it again and send the line again: the key is free, and the card is charged once.`,
       command: post('/payments', { amount: 1500, card: 'tok_slow', description: 'A clock' }, randomUUID()),
     },
     {
-      what: 'A declined card: the 402 is an answer like any other, kept and given again.',
+      what: 'A declined card: the 402 is an answer like any other, kept and given again. The order is rolled back.',
       command: post('/payments', { amount: 700, card: 'tok_declined', description: 'A mug' }, randomUUID()),
     },
     {
@@ -48,7 +57,7 @@ export function thingsToTry(origin: string): readonly ThingToTry[] {
       command: post('/payments', { amount: 4200, card: 'tok_visa', description: 'A lamp' }),
     },
     {
-      what: 'An order may go without a key: then each one counts.',
+      what: 'An order on account may go without a key: then each one counts.',
       command: post('/orders', { item: 'A lamp', quantity: 2 }),
     },
     { what: 'Your orders and payments.', command: `${get('/orders')}; ${get('/payments')}` },

@@ -126,8 +126,10 @@ function memberOfAController(code: string): string {
     import { FileInterceptor } from '@nestjs/platform-express';
     import { CurrentExecution, Idempotent } from 'nestjs-idempotency-pg';
     import type { IdempotentExecution } from 'nestjs-idempotency-pg';
-    class CreatePayment {}
-    class Provider { async charge(payment: CreatePayment, options: { idempotencyKey: string }) {} }
+    class CreatePayment { item!: string; amount!: number }
+    class Order { id!: string; item!: string }
+    class LedgerEntry { orderId!: string; chargeId!: string; amount!: number }
+    class Provider { async charge(payment: CreatePayment, options: { idempotencyKey: string }) { return { id: '' }; } }
     @Controller()
     export class Example {
       constructor(private readonly provider: Provider) {}

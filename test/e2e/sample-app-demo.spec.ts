@@ -8,7 +8,7 @@ it('plays the whole story against running shops, and everything holds', async ()
     const { code, output } = await runToExit('sample-app/demo.ts', { DATABASE_URL: database.url });
     expect(output).not.toContain('NOT SO');
     expect(output).toContain('Everything held.');
-    expect(output).toContain('8. The shop is killed after the answer');
+    expect(output).toContain('11. A confirmation by e-mail, once');
     expect(code).toBe(0);
     const { rows } = await database.pool.query(
       'select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',

@@ -42,9 +42,21 @@ function post(shop: AppProcess, path: string, body: object, key?: string, token 
 }
 
 async function bookOf(shop: AppProcess, description: string): Promise<string[]> {
-  const response = await fetch(`${shop.url}/provider/charges`, { headers: { Authorization: 'Bearer alice-token' } });
-  const entries = (await response.json()) as { description: string; outcome: string }[];
+  const entries = await list<{ description: string; outcome: string }>(shop, '/provider/charges');
   return entries.filter((entry) => entry.description === description).map(({ outcome }) => outcome);
+}
+
+/** What the shop itself has of a purchase. */
+async function tracesOf(shop: AppProcess, description: string): Promise<{ orders: number; payments: number; ledger: string[] }> {
+  const orders = (await list<{ item: string }>(shop, '/orders')).filter(({ item }) => item === description);
+  const payments = (await list<{ id: string; description: string }>(shop, '/payments')).filter((each) => each.description === description);
+  const ledger = await list<{ paymentId: string; debit: string }>(shop, '/ledger');
+  const entries = ledger.filter(({ paymentId }) => payments.some(({ id }) => id === paymentId));
+  return { orders: orders.length, payments: payments.length, ledger: entries.map(({ debit }) => debit) };
+}
+
+async function list<Entry>(shop: AppProcess, path: string): Promise<Entry[]> {
+  return (await (await fetch(shop.url + path, { headers: { Authorization: 'Bearer alice-token' } })).json()) as Entry[];
 }
 
 async function getPage(shop: AppProcess, host: string): Promise<{ contentType: string | undefined; page: string }> {
@@ -73,6 +85,9 @@ describe('the sample shop', () => {
       [201, 201], // the payment and its replay
       [422, 422], // its key for another payment
       [200, 200], // the provider's book
+      [200, 200], // the shop's own
+      [200, 200], // the mailbox
+      [201, 201], // the payout and its webhooks
       [402, 402], // the declined card
       [502, 201], // the provider that is down once
       [400, 400], // no key
@@ -81,8 +96,11 @@ describe('the sample shop', () => {
       [200, 200], // all payments
     ]);
     expect(await bookOf(shop, 'A lamp')).toEqual(['charged']);
+    expect(await tracesOf(shop, 'A lamp')).toEqual({ orders: 3, payments: 1, ledger: ['provider', 'bank'] }); // two orders have no payment
     expect(await bookOf(shop, 'A mug')).toEqual(['declined']);
+    expect(await tracesOf(shop, 'A mug')).toEqual({ orders: 0, payments: 0, ledger: [] });
     expect(await bookOf(shop, 'A spoon')).toEqual(['unavailable', 'charged']);
+    expect(await tracesOf(shop, 'A spoon')).toEqual({ orders: 1, payments: 1, ledger: ['provider'] });
   });
 
   it('prints no more than one heading before them', () => {
@@ -124,6 +142,13 @@ describe('the sample shop', () => {
     const first = (await (await post(shop, '/orders', { item: 'A pan', quantity: 1 })).json()) as { id: string };
     const second = (await (await post(shop, '/orders', { item: 'A pan', quantity: 1 })).json()) as { id: string };
     expect(first.id).not.toBe(second.id);
+  });
+
+  it('carries out more payments at once than it has connections', async () => {
+    const description = `A candle ${randomUUID()}`;
+    const answers = await Promise.all(Array.from({ length: 30 }, () => post(shop, '/payments', { ...LAMP, description }, randomUUID())));
+    expect(answers.map(({ status }) => status)).toEqual(Array(30).fill(201));
+    expect(await tracesOf(shop, description)).toEqual({ orders: 30, payments: 30, ledger: Array(30).fill('provider') });
   });
 
   it('says in one sentence that its port is taken', async () => {
