@@ -88,7 +88,7 @@ const MOST_RETRIES = 10;
 
 export function faultInAtomic(value: unknown): string | undefined {
   if (typeof value === 'boolean') return undefined;
-  if (typeof value !== 'object' || value === null) return `is ${shown(value)}`;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return `is ${shown(value)}`;
   for (const [name, given] of Object.entries(value) as [string, unknown][]) {
     if (given === undefined) continue;
     if (name === 'isolation' && ISOLATION_LEVELS.has(given)) continue;

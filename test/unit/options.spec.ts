@@ -307,6 +307,7 @@ describe('faults', () => {
     ['onDuplicate', 'queue', /not 'reject' or 'wait'/],
     ['waitTimeout', '11m', /between 1ms and 10m/],
     ['atomic', 'yes', /is 'yes'/],
+    ['atomic', [], /^is /],
     ['atomic', { isolation: 'READ UNCOMMITTED' }, /isolation: 'READ UNCOMMITTED'/],
     ['atomic', { retries: 11 }, /retries: 11/],
     ['atomic', { retries: -1 }, /retries: -1/],
