@@ -4,7 +4,7 @@
  * is the last thing that becomes of a payment.
  */
 import 'reflect-metadata';
-import { HandlerExecution } from '../../../lib/nest/handler-execution.js';
+import { Steps } from '../../../lib/recipes/steps.js';
 import { Ledger } from '../../../sample-app/ledger/ledger.js';
 import { OrderMails } from '../../../sample-app/mail/order-mails.js';
 import { PaymentsService } from '../../../sample-app/payments/payments.service.js';
@@ -14,7 +14,7 @@ import { FatalPoints } from '../fatal-points.js';
 const points = new FatalPoints(process.env['FATAL_POINT']);
 points.watchStatements();
 points.watchCalls(PaymentsService, 'pay', 'charge');
-points.watchCalls(HandlerExecution, 'step');
+points.watchCalls(Steps, 'step');
 points.watchCalls(PaymentProvider, 'charge');
 points.watchCalls(Ledger, 'enter');
 points.watchCalls(OrderMails, 'noteDown', 'sendOnce', 'send');
