@@ -247,7 +247,7 @@ export class Engine {
     const { settings, handler } = admission;
     if (this.#draining) return this.#giveBack(claim, settings, new StoreUnavailable());
     const execution = new OwnedExecution({ claim, keyed: true, attempt, settings, handler, startedAt });
-    this.#roster.add(execution);
+    this.#supersede(this.#roster.add(execution));
     this.#leases.keep(execution, claim.leaseMs);
     if (settings.atomic !== undefined) {
       const refusal = await this.#openTransaction(execution, settings.atomic);
@@ -255,6 +255,13 @@ export class Engine {
     }
     this.#observer.claimed(execution, takenOver);
     return { kind: 'run', execution };
+  }
+
+  /** A renewal tells which keys are still owned here, and this one is again, so the one that has lost it would never hear of it. */
+  #supersede(earlier: OwnedExecution | undefined): void {
+    if (earlier === undefined || earlier.settling) return;
+    this.#leases.drop(earlier);
+    this.#settlements.superseded(earlier);
   }
 
   async #openTransaction(execution: OwnedExecution, atomic: AtomicSettings): Promise<Refusal | undefined> {

@@ -12,9 +12,13 @@ export class Roster {
 
   constructor(private readonly clock: Clock) {}
 
-  add(execution: OwnedExecution): void {
+  /** Returns whoever is still at work under that key: superseded, or just being settled, since two can't own it. */
+  add(execution: OwnedExecution): OwnedExecution | undefined {
     this.#executions.add(execution);
-    if (execution.keyed) this.#byKey.set(execution.identity.id, execution);
+    if (!execution.keyed) return undefined;
+    const earlier = this.#byKey.get(execution.identity.id);
+    this.#byKey.set(execution.identity.id, execution);
+    return earlier;
   }
 
   remove(execution: OwnedExecution): void {

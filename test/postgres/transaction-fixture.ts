@@ -11,7 +11,7 @@ export interface Entry {
   note: string;
 }
 
-export const Ledger = new EntitySchema<Entry>({
+const Ledger = new EntitySchema<Entry>({
   name: 'ledger',
   columns: { id: { type: Number, primary: true, generated: 'increment' }, note: { type: String } },
 });
