@@ -11,6 +11,7 @@ export type IdempotencyErrorCode =
   | 'IDEMPOTENCY_STORE_UNAVAILABLE'
   | 'IDEMPOTENCY_KEY_REUSED'
   | 'IDEMPOTENCY_KEY_IN_USE'
+  | 'IDEMPOTENCY_DUPLICATE_REQUEST'
   | 'IDEMPOTENCY_OUTCOME_UNKNOWN'
   | 'IDEMPOTENCY_RESULT_NOT_REPLAYABLE'
   | 'IDEMPOTENCY_RECORD_UNREADABLE'
@@ -22,7 +23,11 @@ export type IdempotencyErrorCode =
   | 'IDEMPOTENCY_ANSWER_TOO_LARGE'
   | 'IDEMPOTENCY_ANSWER_STANDS'
   | 'IDEMPOTENCY_SCHEMA_MISSING'
-  | 'IDEMPOTENCY_SCHEMA_OUTDATED';
+  | 'IDEMPOTENCY_SCHEMA_OUTDATED'
+  | 'IDEMPOTENCY_INSERT_UNDECIDED'
+  | 'PRECONDITION_REQUIRED'
+  | 'PRECONDITION_INVALID'
+  | 'PRECONDITION_FAILED';
 
 const BRAND = Symbol.for('nestjs-idempotency-pg.error');
 
@@ -38,6 +43,8 @@ export abstract class IdempotencyError extends Error {
   abstract readonly title: string;
   /** Whole seconds after which another try makes sense, where one does. */
   readonly retryAfter?: number;
+  /** Whether it is what a handler's work came to, and kept as its answer, rather than a refusal of this moment. */
+  readonly lasting: boolean = false;
   /** @internal */
   readonly [BRAND] = true;
 
@@ -57,8 +64,12 @@ export class KeyRequired extends IdempotencyError {
   readonly code = 'IDEMPOTENCY_KEY_REQUIRED';
   readonly status = 400;
   readonly title = 'Idempotency key is required';
-  constructor(readonly source: string) {
-    super(`This operation needs an idempotency key in ${source}. Make one (a UUID will do), and send the same one with every retry.`);
+  /** @param advice what the client should do, as a sentence */
+  constructor(
+    readonly source: string,
+    advice = 'Make one (a UUID will do), and send the same one with every retry.',
+  ) {
+    super(`This operation needs an idempotency key in ${source}. ${advice}`);
   }
 }
 
@@ -78,7 +89,7 @@ export class ScopeRequired extends IdempotencyError {
   readonly title = 'Caller cannot be told';
   /** @param remedy what the developer should do; for the log, never for the client */
   constructor(readonly remedy: string) {
-    super('The server cannot tell whose idempotency key this is, so nothing was done.');
+    super('The server cannot tell who is calling, so nothing was done.');
   }
 }
 
@@ -98,10 +109,13 @@ export class StoreUnavailable extends IdempotencyError {
   readonly status = 503;
   readonly title = 'Idempotency records are unavailable';
   constructor(options?: { readonly cause?: unknown; readonly retryAfterMs?: number }) {
-    super('Idempotency records cannot be reached right now, so nothing was done. Try again with the same key.', {
-      retryAfterMs: 1000,
-      ...options,
-    });
+    super(
+      'Idempotency records cannot be reached right now, so nothing was done. Send the same request again in a moment, with its key if it has one.',
+      {
+        retryAfterMs: 1000,
+        ...options,
+      },
+    );
   }
 }
 
@@ -120,6 +134,19 @@ export class KeyInUse extends IdempotencyError {
   readonly title = 'A request with this idempotency key is in progress';
   constructor(retryAfterMs: number) {
     super('The first request with this idempotency key is still running. Try again in a moment with the same key.', { retryAfterMs });
+  }
+}
+
+/** The same request of the same caller, within the window that it was given. */
+export class DuplicateRequest extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_DUPLICATE_REQUEST';
+  readonly status = 409;
+  readonly title = 'The same request came a moment ago';
+  /** @param retryAfterMs after which the same request is a new one */
+  constructor(retryAfterMs: number) {
+    super('The same request came a moment ago, and it is not carried out twice. Send it again later if it is meant a second time.', {
+      retryAfterMs,
+    });
   }
 }
 
@@ -248,5 +275,62 @@ export class SchemaOutdated extends IdempotencyError {
         `"npx typeorm migration:run -d <your data source>" with idempotencyMigrations from 'nestjs-idempotency-pg/migrations', or the .sql files in the package.`,
       options,
     );
+  }
+}
+
+/** A row stands in the way of an insert, and still can't be seen when it is looked for. */
+export class InsertUndecided extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_INSERT_UNDECIDED';
+  readonly status = 503;
+  readonly title = 'Insert was not decided';
+  constructor() {
+    super(
+      'A row stood in the way of this one each time, and was gone when it was looked for. Try again; if that never ends, row-level security or a trigger keeps it from being found.',
+      { retryAfterMs: 1000 },
+    );
+  }
+}
+
+/** RFC 6585, section 3. */
+export class PreconditionRequired extends IdempotencyError {
+  readonly code = 'PRECONDITION_REQUIRED';
+  readonly status = 428;
+  readonly title = 'If-Match is required';
+  constructor() {
+    super(
+      'This operation needs an If-Match header with the ETag of what it is to change, so that nobody overwrites what they have not seen. Read it first.',
+    );
+  }
+}
+
+export class PreconditionInvalid extends IdempotencyError {
+  readonly code = 'PRECONDITION_INVALID';
+  readonly status = 400;
+  readonly title = 'If-Match is not valid';
+  constructor() {
+    super('The If-Match header must be * or a list of entity tags in double quotes, such as "3". Send the ETag as it came.');
+  }
+}
+
+/** RFC 9110, section 15.5.13. */
+export class PreconditionFailed extends IdempotencyError {
+  readonly code = 'PRECONDITION_FAILED';
+  readonly status = 412;
+  readonly title = 'Precondition failed';
+  override readonly lasting = true;
+  constructor() {
+    super(
+      'What this request is to change is in another version than it was made for, or is not there any more. Read it again, and decide anew.',
+    );
+  }
+}
+
+/** A recipe was called in a way that can't be meant. It is for the developer: clients get a 500 of their framework, and the log says what to do. */
+export class RecipeMisused extends Error {
+  readonly code = 'IDEMPOTENCY_RECIPE_MISUSED';
+
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.name = new.target.name;
   }
 }

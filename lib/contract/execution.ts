@@ -9,7 +9,7 @@ export interface StepCall {
 }
 
 export interface IdempotentExecution {
-  /** The client's key; `undefined` on a route that does not require one, when none came. */
+  /** The client's key; `undefined` on a route that does not require one, when none came, and with `@Deduplicate()`. */
   readonly key: string | undefined;
   /** Whose key it is, as `IdempotencyService.find` takes it; `''` without a key. */
   readonly scope: string;
@@ -27,7 +27,8 @@ export interface IdempotentExecution {
   /**
    * A key for a call to another system, such as a payment provider's own idempotency key: always the
    * same for the same key, scope and name, in every attempt and process; 64 characters at most, safe
-   * in URLs and headers. Without a key it is random.
+   * in URLs and headers. Without a key it is random; with `@Deduplicate()` all attempts have the same,
+   * and the same request after its window another one.
    *
    * @param name which call it is, such as `'charge'`
    */

@@ -41,25 +41,24 @@ export interface Claim extends Ownership {
   readonly durable: boolean;
 }
 
+/** What every record tells that stands in the way of a claim. */
+interface FoundCommon {
+  readonly fingerprint: Buffer;
+  readonly owner: string;
+  readonly attempt: number;
+  /** Until its retention ends; of a running or lost one, as it was planned when the key was claimed. Negative when that has passed. */
+  readonly retentionLeftMs: number;
+}
+
 /** A record that stood in the way of a claim. */
-export type FoundRecord =
-  | {
-      readonly state: 'running';
-      readonly fingerprint: Buffer;
-      readonly owner: string;
-      readonly attempt: number;
-      readonly leaseLeftMs: number;
-    }
-  | { readonly state: 'lost'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
-  | { readonly state: 'open'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number }
-  | {
-      readonly state: 'completed';
-      readonly fingerprint: Buffer;
-      readonly owner: string;
-      readonly attempt: number;
-      readonly answer: RecordedResponse;
-    }
-  | { readonly state: 'sealed'; readonly fingerprint: Buffer; readonly owner: string; readonly attempt: number };
+export type FoundRecord = FoundCommon &
+  (
+    | { readonly state: 'running'; readonly leaseLeftMs: number }
+    | { readonly state: 'lost' }
+    | { readonly state: 'open' }
+    | { readonly state: 'completed'; readonly answer: RecordedResponse }
+    | { readonly state: 'sealed' }
+  );
 
 export type RecordState = FoundRecord['state'];
 

@@ -7,10 +7,18 @@ export interface AtomicSettings {
   readonly retries: number;
 }
 
+/** For requests that carry no key, and are known again by what they say. */
+export interface WindowSettings {
+  /** What a repetition gets within the window: a refusal, for which no answer need be kept, or the first one's answer. */
+  readonly answer: 'reject' | 'replay';
+}
+
 /** What a route has decided for its executions, resolved once at boot: nobody after that writes `?? default`. */
 export interface ExecutionSettings {
-  /** How long an answer is kept, from its completion. */
+  /** How long an answer is kept, from its completion; in a window, from the start of the execution. */
   readonly retentionMs: number;
+  /** `undefined` where requests are known again by their key. */
+  readonly window: WindowSettings | undefined;
   readonly leaseMs: number;
   /** The wait told to a request that comes while the first one is running. */
   readonly retryAfterMs: number;

@@ -8,7 +8,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Clock } from '../contract/clock.js';
-import { KeyInUse, KeyReused, OutcomeUnknown, ResultNotReplayable, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
+import { KeyReused, OutcomeUnknown, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink } from '../contract/events.js';
 import type { Claim, FoundRecord, Identity } from '../contract/record.js';
@@ -21,6 +21,7 @@ import { LeaseKeeper } from './lease-keeper.js';
 import { Observer } from './observer.js';
 import type { Subject } from './observer.js';
 import { Persistence } from './persistence.js';
+import { done, inUse } from './refusals.js';
 import { Roster } from './roster.js';
 import { Settlements } from './settlement.js';
 import { uuidText } from './uuid.js';
@@ -111,10 +112,10 @@ export class Engine {
   /**
    * An execution that owns no key, so that nothing is recorded of it.
    *
-   * @param identity of one that came with a key all the same: its derived keys stay the same
+   * @param asked of one that could have owned a key all the same: its derived keys stay the same
    */
-  unkeyed(settings: ExecutionSettings, handler: string, identity = identify('', '', randomUUID())): OwnedExecution {
-    const claim = claimOf({ identity, fingerprint: Buffer.alloc(0), settings });
+  unkeyed(settings: ExecutionSettings, handler: string, asked: Pick<Admission, 'identity' | 'fingerprint'> = nobodys()): OwnedExecution {
+    const claim = claimOf({ ...asked, settings });
     return new OwnedExecution({ claim, keyed: false, attempt: 1, settings, handler, startedAt: this.clock.now() });
   }
 
@@ -177,7 +178,7 @@ export class Engine {
 
   async #claimOrWait(admission: Admission, claim: Claim, startedAt: number): Promise<Verdict> {
     if (admission.waitMs === 0) return this.#claimOrLook(admission, claim, startedAt);
-    if (this.#isInTheMaking(admission)) return this.#wait(admission, claim, inUse(admission.settings.retryAfterMs));
+    if (this.#isInTheMaking(admission)) return this.#wait(admission, claim, inUse(admission.settings));
     const found = await this.#askForAll(admission, claim, startedAt);
     return isInUse(found) ? this.#wait(admission, claim, found) : found;
   }
@@ -209,7 +210,7 @@ export class Engine {
   }
 
   async #claimOrLook(admission: Admission, claim: Claim, startedAt: number): Promise<Verdict> {
-    const { storeTimeoutMs, retryAfterMs } = admission.settings;
+    const { storeTimeoutMs } = admission.settings;
     for (let round = 0; round < CLAIM_ROUNDS; round++) {
       const left = storeTimeoutMs - (this.clock.now() - startedAt);
       const result = await this.store.claim(claim, left);
@@ -217,26 +218,29 @@ export class Engine {
       const verdict = this.#judge(admission, result.record);
       if (verdict !== 'take-over') return verdict;
       const taken = await this.store.takeOver(claim, result.record, storeTimeoutMs - (this.clock.now() - startedAt));
-      if (taken.kind === 'taken') return this.#own(admission, claim, taken.attempt, startedAt, true);
+      if (taken.kind === 'taken') return this.#own(admission, inheriting(claim, result.record), taken.attempt, startedAt, true);
       if (taken.kind === 'held') break; // its transaction lives, whatever the lease says
     }
-    return inUse(retryAfterMs);
+    return inUse(admission.settings);
   }
 
-  /** The fingerprint is compared before the state: another request is another request, however the first one stands. */
+  /**
+   * The fingerprint is compared before the state: another request is another request, however the first
+   * one stands. In a window there is nothing to compare: the record was found by all that a request says.
+   */
   #judge(admission: Admission, record: FoundRecord): Found | 'take-over' {
     const { settings, identity, fingerprint } = admission;
-    if (!record.fingerprint.equals(fingerprint)) return { kind: 'refuse', error: new KeyReused() };
+    if (settings.window === undefined && !record.fingerprint.equals(fingerprint)) return { kind: 'refuse', error: new KeyReused() };
     switch (record.state) {
       case 'completed':
-        return { kind: 'replay', answer: record.answer };
+        return settings.window?.answer === 'reject' ? done(settings, record) : { kind: 'replay', answer: record.answer };
       case 'sealed':
-        return { kind: 'refuse', error: new ResultNotReplayable() };
+        return done(settings, record);
       case 'running':
-        return inUse(settings.retryAfterMs);
+        return inUse(settings, record);
       case 'lost':
         // The lease ran out while Postgres was away, but the handler is still at work right here.
-        if (this.#roster.isOwner(identity.id, record.owner)) return inUse(settings.retryAfterMs);
+        if (this.#roster.isOwner(identity.id, record.owner)) return inUse(settings, record);
         return settings.onLostExecution === 'reject' ? { kind: 'refuse', error: new OutcomeUnknown() } : 'take-over';
       case 'open':
         return 'take-over';
@@ -271,7 +275,7 @@ export class Engine {
       this.#leases.drop(execution); // the row is held now, and nobody may write to it from elsewhere
       if (execution.transaction !== undefined) return undefined;
       this.#settlements.forget(execution);
-      return inUse(settings.retryAfterMs);
+      return inUse(settings);
     } catch (error) {
       this.#settlements.forget(execution);
       return this.#giveBack(claim, settings, isIdempotencyError(error) ? error : new StoreUnavailable({ cause: error }));
@@ -315,10 +319,6 @@ export class Engine {
   }
 }
 
-function inUse(retryAfterMs: number): Refusal {
-  return { kind: 'refuse', error: new KeyInUse(retryAfterMs) };
-}
-
 function isInUse(verdict: Verdict): boolean {
   return verdict.kind === 'refuse' && verdict.error.code === 'IDEMPOTENCY_KEY_IN_USE';
 }
@@ -327,6 +327,15 @@ function isInUse(verdict: Verdict): boolean {
 function asHeard({ settings }: Admission, found: Found): Verdict {
   const isStoreAway = found.kind === 'refuse' && found.error.code === 'IDEMPOTENCY_STORE_UNAVAILABLE';
   return isStoreAway && settings.onStoreFailure === 'bypass' ? { kind: 'bypass' } : found;
+}
+
+function nobodys(): Pick<Admission, 'identity' | 'fingerprint'> {
+  return { identity: identify('', '', randomUUID()), fingerprint: Buffer.alloc(0) };
+}
+
+/** Whoever takes a record over goes on with its life, and so keeps the fingerprint that names it. */
+function inheriting(claim: Claim, { fingerprint }: FoundRecord): Claim {
+  return { ...claim, fingerprint };
 }
 
 /** The owner token is new for every claim, and too long to be met twice. */

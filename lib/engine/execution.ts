@@ -78,8 +78,19 @@ export class OwnedExecution {
     return this.#abort.signal;
   }
 
+  /**
+   * A request in a window may be sent again when that is over, and then means another thing: so its
+   * keys hang on this life of the record, which all attempts have in common and no later execution has.
+   */
   keyFor(name: string): string {
-    return derivedKey(this.identity, name);
+    const { identity, fingerprint } = this.claim;
+    return derivedKey(this.settings.window === undefined ? identity : { ...identity, key: fingerprint.toString('hex') }, name);
+  }
+
+  /** What is left of the retention for a record that is settled now; the window's counts from the start, and may be over. */
+  retentionMsAt(now: number): number {
+    const { retentionMs, window } = this.settings;
+    return window === undefined ? retentionMs : Math.max(1, retentionMs - (now - this.startedAt));
   }
 
   /** Whoever runs the handler says how the execution is ended before that has begun; `work` does nothing afterwards. */

@@ -64,6 +64,6 @@ export class Observer {
 }
 
 /** 64 bits tell keys apart in a log, and are too few to be taken for the key's identity. */
-function digest(text: string): string {
+export function digest(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }

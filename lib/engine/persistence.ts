@@ -69,23 +69,25 @@ export class Persistence {
     await Promise.all(this.#background);
   }
 
-  #writeOf({ ownership, settings }: OwnedExecution, ending: Ending): Write {
+  #writeOf(execution: OwnedExecution, ending: Ending): Write {
+    const { ownership } = execution;
+    const retentionMs = (): number => execution.retentionMsAt(this.clock.now());
     switch (ending.kind) {
       case 'keep':
-        return (withinMs) => this.store.complete(ownership, ending.answer, settings.retentionMs, withinMs);
+        return (withinMs) => this.store.complete(ownership, ending.answer, retentionMs(), withinMs);
       case 'seal':
-        return (withinMs) => this.store.seal(ownership, ending.status, settings.retentionMs, withinMs);
+        return (withinMs) => this.store.seal(ownership, ending.status, retentionMs(), withinMs);
       case 'free':
-        return this.#free(ownership, settings.retentionMs);
+        return this.#free(ownership, retentionMs);
     }
   }
 
   /** Only the first try can tell a superseded owner from one whose row is gone because it freed it itself. */
-  #free(ownership: Ownership, retentionMs: number): Write {
+  #free(ownership: Ownership, retentionMs: () => number): Write {
     let tries = 0;
     return async (withinMs) => {
       tries += 1;
-      const released = await this.store.release(ownership, retentionMs, withinMs);
+      const released = await this.store.release(ownership, retentionMs(), withinMs);
       return released !== 'absent' || tries > 1 ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
     };
   }

@@ -2,7 +2,6 @@
  * How an execution ends: what is written, when its answer may leave, and what leaves instead when it
  * has been superseded or could not be committed. Those who wait for the answer hear of it here.
  */
-import { KeyInUse, ResultNotReplayable } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { FoundRecord } from '../contract/record.js';
 import type { RecordTransaction } from '../contract/transaction.js';
@@ -12,6 +11,7 @@ import type { OwnedExecution } from './execution.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 import type { Observer } from './observer.js';
 import type { Persisted, Persistence } from './persistence.js';
+import { done, inUse } from './refusals.js';
 import type { Roster } from './roster.js';
 import type { Ending, News, Refusal, Settlement } from './verdict.js';
 import type { WaitingRooms } from './waiting.js';
@@ -137,13 +137,14 @@ export class Settlements {
 
   /** A superseded owner's client hears what stands in the record by now, as any other retry would. */
   #instead(execution: OwnedExecution, record: FoundRecord | undefined): Settlement {
-    const ours = record?.fingerprint.equals(execution.claim.fingerprint);
+    const { claim, settings, startedAt } = execution;
+    const ours = record?.fingerprint.equals(claim.fingerprint);
     if (ours && record?.state === 'completed') {
-      this.parts.observer.replayed(execution, execution.startedAt);
+      this.parts.observer.replayed(execution, startedAt);
       return { kind: 'replay', answer: record.answer };
     }
-    const sealed = ours && record?.state === 'sealed';
-    return this.#refuse(execution, sealed ? new ResultNotReplayable() : new KeyInUse(execution.settings.retryAfterMs));
+    const { error } = ours && record?.state === 'sealed' ? done(settings, record) : inUse(settings, record);
+    return this.#refuse(execution, error);
   }
 
   /** The answer has left without its record; whether there is one in the end is still worth knowing. */

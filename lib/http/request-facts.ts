@@ -48,12 +48,16 @@ export interface ResponseDoor {
   setHeader(name: string, value: string): void;
   /** Keeps a `@Render()` handler's view from being made, where the answer has left already and there is nothing to show. */
   muteViews(): void;
+  /** Makes it 304, which has no content, whatever the application goes on to give the framework for it. */
+  notModified(): void;
 }
 
 export interface Exchange {
   readonly request: RequestFacts;
   readonly response: ResponseDoor;
 }
+
+const NOT_MODIFIED = 304;
 
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
@@ -91,6 +95,8 @@ interface ExpressResponse extends ServerResponse {
 
 interface FastifyReply {
   readonly raw: ServerResponse;
+  readonly statusCode: number;
+  send(payload?: unknown): unknown;
   /** Its own and those of the raw response; its own win. */
   getHeaders(): OutgoingHttpHeaders;
   header(name: string, value: string): unknown;
@@ -106,6 +112,10 @@ function expressDoor(raw: ExpressResponse): ResponseDoor {
     pendingHeaders: () => ({}),
     setHeader: (name, value) => void (name === 'content-type' ? setJsonType(raw, value) : raw.setHeader(name, value)),
     muteViews: () => void Object.assign(raw, { render: nothing }),
+    notModified() {
+      raw.statusCode = NOT_MODIFIED; // Express itself then leaves the content out
+      Object.assign(raw, { render: () => raw.end() });
+    },
   };
 }
 
@@ -128,7 +138,16 @@ function fastifyDoor(reply: FastifyReply): ResponseDoor {
     pendingHeaders: () => reply.getHeaders(),
     setHeader: (name, value) => void reply.header(name, value),
     muteViews: () => void Object.assign(reply, { view: nothing }),
+    notModified: () => sendWithoutContent(reply),
   };
+}
+
+/** Fastify would tell the length of what it leaves out. An error behind us is sent as it is. */
+function sendWithoutContent(reply: FastifyReply): void {
+  const { send } = reply;
+  reply.raw.statusCode = NOT_MODIFIED;
+  reply.send = (payload) => send.call(reply, reply.statusCode === NOT_MODIFIED ? undefined : payload);
+  Object.assign(reply, { view: () => reply.send() });
 }
 
 /** What both leave on the request; read when asked for, since most requests carry no key and are asked for one header only. */

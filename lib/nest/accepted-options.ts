@@ -3,8 +3,10 @@ import { validateSync } from 'class-validator';
 import type { ValidationError } from 'class-validator';
 import { shown } from './faults.js';
 import type { Fault, Faults } from './faults.js';
-import { ModuleOptionChecks, ReaperOptionChecks, RouteOptionChecks } from './option-checks.js';
-import type { IdempotencyModuleOptions, IdempotentOptions } from './options.js';
+import { DeduplicateOptionChecks, ModuleOptionChecks, ReaperOptionChecks, RouteOptionChecks } from './option-checks.js';
+import type { DeduplicateOptions, IdempotencyModuleOptions, IdempotentOptions } from './options.js';
+
+type Checks = RouteOptionChecks | DeduplicateOptionChecks;
 
 /** The module's options that were given and are sound. */
 export function acceptedModuleOptions(written: IdempotencyModuleOptions, faults: Faults): IdempotencyModuleOptions {
@@ -16,6 +18,11 @@ export function acceptedRouteOptions(written: IdempotentOptions | undefined, whe
   return written === undefined ? {} : sound(written, new RouteOptionChecks(), where, faults);
 }
 
+/** The options of a handler's `@Deduplicate()`, likewise. */
+export function acceptedDeduplicateOptions(written: DeduplicateOptions, where: string, faults: Faults): Partial<DeduplicateOptions> {
+  return sound<Partial<DeduplicateOptions>>(written, new DeduplicateOptionChecks(), where, faults);
+}
+
 /** Those of the module's options that are defaults for its routes. */
 export function routeDefaultsIn(options: IdempotencyModuleOptions): IdempotentOptions {
   const ofRoutes = new RouteOptionChecks();
@@ -23,7 +30,7 @@ export function routeDefaultsIn(options: IdempotencyModuleOptions): IdempotentOp
 }
 
 /** Without the faulty ones the rest can be worked with, until all faults are told. */
-function sound<Options extends object>(written: Options, checks: RouteOptionChecks, where: string | undefined, faults: Faults): Options {
+function sound<Options extends object>(written: Options, checks: Checks, where: string | undefined, faults: Faults): Options {
   if (typeof written !== 'object' || written === null) {
     faults.add({ option: 'options', fault: `are ${shown(written)}`, remedy: 'Give an object, or nothing.', ...at(where) });
     return {} as Options;
@@ -41,27 +48,35 @@ export function given<Options extends object>(written: Options, wanted: (name: s
   ) as Options;
 }
 
-function faultsIn(written: object, checks: RouteOptionChecks, where: string | undefined): readonly Fault[] {
+function faultsIn(written: object, checks: Checks, where: string | undefined): readonly Fault[] {
   const known = Object.keys(checks);
   Object.assign(checks, written);
   if (checks instanceof ModuleOptionChecks && typeof checks.reaper === 'object' && checks.reaper !== null) {
     checks.reaper = Object.assign(new ReaperOptionChecks(), checks.reaper);
   }
   const errors = validateSync(checks, { whitelist: true, forbidNonWhitelisted: true, stopAtFirstError: true });
-  return errors.flatMap((error) => faultsOf(error, '', known, where));
+  const unknown = checks instanceof DeduplicateOptionChecks ? unknownInDeduplicate : unknownOption;
+  return errors.flatMap((error) => faultsOf(error, '', (option) => unknown(option, known), where));
 }
 
-function faultsOf(error: ValidationError, prefix: string, known: readonly string[], where: string | undefined): readonly Fault[] {
+type Unknown = (option: string) => Pick<Fault, 'fault' | 'remedy'>;
+
+function faultsOf(error: ValidationError, prefix: string, unknown: Unknown, where: string | undefined): readonly Fault[] {
   const option = `${prefix}${error.property}`;
   const own = Object.entries(error.constraints ?? {}).map(([check, fault]) =>
     check === 'whitelistValidation'
-      ? { option, ...unknownOption(option, known), ...at(where) }
+      ? { option, ...unknown(option), ...at(where) }
       : { option, fault, remedy: remedyOf(error, check), ...at(where) },
   );
-  return [
-    ...own,
-    ...(error.children ?? []).flatMap((child) => faultsOf(child, `${option}.`, Object.keys(new ReaperOptionChecks()), where)),
-  ];
+  return [...own, ...(error.children ?? []).flatMap((child) => faultsOf(child, `${option}.`, unknownInReaper, where))];
+}
+
+function unknownInReaper(option: string): Pick<Fault, 'fault' | 'remedy'> {
+  return unknownOption(option, Object.keys(new ReaperOptionChecks()));
+}
+
+function unknownInDeduplicate(option: string, known: readonly string[]): Pick<Fault, 'fault' | 'remedy'> {
+  return { fault: 'is no option of @Deduplicate()', remedy: `There are: ${known.join(', ')}. All else is as the module has it.` };
 }
 
 function unknownOption(option: string, known: readonly string[]): Pick<Fault, 'fault' | 'remedy'> {

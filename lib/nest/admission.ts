@@ -12,6 +12,7 @@ import { checkKey, identify, keyText, parseKeyFields, valueAt } from '../engine/
 import { decideScope } from '../engine/scope.js';
 import type { Scope } from '../engine/scope.js';
 import type { RequestFacts } from '../http/request-facts.js';
+import { recognised } from '../recipes/deduplicate.js';
 import { contentOf } from './request-content.js';
 import type { ResolvedRoute } from './resolve-options.js';
 import type { IdempotentRoute } from './routes.js';
@@ -37,24 +38,37 @@ export async function scopeOf(route: ResolvedRoute, request: RequestFacts, conte
   return decideScope({ rule: 'configured', result: await route.scope(context.switchToHttp().getRequest()) });
 }
 
-export function identityOf({ settings, version }: IdempotentRoute, request: RequestFacts, scope: Scope, key: string): Identity {
-  return identify(scope.scope, settings.operation ?? operationOf(version, request), key);
+/** Which record a request is about, and what must be the same in it for it to be the same request. */
+export interface Asked {
+  readonly identity: Identity;
+  readonly fingerprint: Buffer;
 }
 
-/** @throws RequestUnreadable */
-export async function fingerprintFor(
+/**
+ * @param key `undefined` where requests are known again by what they say
+ * @throws RequestUnreadable
+ */
+export async function askedBy(
+  { settings, version }: IdempotentRoute,
+  request: RequestFacts,
+  context: ExecutionContext,
+  { scope }: Scope,
+  key: string | undefined,
+  secret: KeyObject | undefined,
+): Promise<Asked> {
+  const fingerprint = fingerprintOf(await partsOf(settings, request, context, key), secret);
+  if (key === undefined) return recognised(scope, operationOf(version, request), fingerprint);
+  return { identity: identify(scope, settings.operation ?? operationOf(version, request), key), fingerprint };
+}
+
+async function partsOf(
   route: ResolvedRoute,
   request: RequestFacts,
   context: ExecutionContext,
-  key: string,
-  secret: KeyObject | undefined,
-): Promise<Buffer> {
-  return fingerprintOf(await partsOf(route, request, context, key), secret);
-}
-
-async function partsOf(route: ResolvedRoute, request: RequestFacts, context: ExecutionContext, key: string): Promise<FingerprintParts> {
+  key: string | undefined,
+): Promise<FingerprintParts> {
   const { method, path, query, contentType } = request;
-  const natural = route.keyFrom.kind !== 'header';
+  const natural = key !== undefined && route.keyFrom.kind !== 'header';
   if (route.fingerprint !== undefined) {
     const value: unknown = await route.fingerprint(context.switchToHttp().getRequest(), context);
     return natural ? { of: 'choice-alone', value } : { of: 'choice', method, path, value };
@@ -73,6 +87,8 @@ function readKey({ keyFrom }: ResolvedRoute, request: RequestFacts, context: Exe
       return keyText(valueAt(request.body, keyFrom.path));
     case 'function':
       return keyText(keyFrom.read(context));
+    case 'none':
+      return undefined;
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * The way of a request through Nest: read it, ask the engine, and do what the verdict says. It does
- * nothing for handlers that are not `@Idempotent()`.
+ * nothing for handlers that are neither `@Idempotent()` nor `@Deduplicate()`, but word what the recipes
+ * refuse there.
  */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
@@ -21,7 +22,7 @@ import { problemResponse } from '../http/problem-details.js';
 import { replayResponse } from '../http/replay.js';
 import { readExchange } from '../http/request-facts.js';
 import type { Exchange } from '../http/request-facts.js';
-import { fingerprintFor, identityOf, keyOf, scopeOf } from './admission.js';
+import { askedBy, keyOf, scopeOf } from './admission.js';
 import { isWithinRun, withFrame } from './context.js';
 import { IdempotencyEvents } from './events.js';
 import { HandlerExecution } from './handler-execution.js';
@@ -29,10 +30,11 @@ import { KeyedRequest } from './keyed-request.js';
 import { defer } from './parts-gate.js';
 import { patienceOf, presenceOf } from './patience.js';
 import { logForDevelopers, refusal } from './problem-exception.js';
-import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
+import type { ResolvedOptions } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
 import type { IdempotentRoute } from './routes.js';
 import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
+import { Warnings } from './warnings.js';
 
 /** What clients see on an answer that was given before. */
 const REPLAYED = { 'Idempotent-Replayed': 'true' };
@@ -40,7 +42,7 @@ const REPLAYED = { 'Idempotent-Replayed': 'true' };
 @Injectable()
 export class IdempotencyInterceptor implements NestInterceptor {
   readonly #logger = new Logger('Idempotency');
-  readonly #warnedAnonymous = new Set<string>();
+  readonly #warnings = new Warnings();
 
   constructor(
     @Inject(ENGINE) private readonly engine: Engine,
@@ -54,16 +56,30 @@ export class IdempotencyInterceptor implements NestInterceptor {
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const route = this.routes.of(context);
-    if (route === undefined || context.getType() !== 'http') return next.handle();
+    if (context.getType() !== 'http') return next.handle();
+    if (route === undefined) return this.#wordErrors(context, next);
     const http = context.switchToHttp();
     const exchange = readExchange(http.getRequest(), http.getResponse());
-    if (!route.covers(exchange.request.method)) return next.handle();
+    if (!route.covers(exchange.request.method)) return this.#wordErrors(context, next);
     if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
       // Its parts are parsed further in, where this is taken up again.
       defer(http.getRequest<object>(), (inner) => this.#admit(route, readExchange(http.getRequest(), http.getResponse()), context, inner));
       return next.handle();
     }
     return this.#admit(route, exchange, context, next);
+  }
+
+  /** Recipes may be used in any handler, and what they refuse is worded as everywhere. */
+  #wordErrors(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle().pipe(
+      catchError((error: unknown) => {
+        if (!isIdempotencyError(error)) throw error;
+        const http = context.switchToHttp();
+        const { response } = readExchange(http.getRequest(), http.getResponse());
+        logForDevelopers(this.#logger, `${context.getClass().name}.${context.getHandler().name}`, error);
+        throw refusal(error, this.options.errorFormat, response);
+      }),
+    );
   }
 
   /** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */
@@ -79,9 +95,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
   async #decide(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
     try {
       const key = keyOf(route.settings, exchange.request, context);
-      if (key === undefined) return await this.#withoutKey(route, exchange, next);
+      if (key === undefined && route.settings.window === undefined) return await this.#withoutKey(route, exchange, next);
       const scope = await scopeOf(route.settings, exchange.request, context);
-      this.#warnIfAnonymous(route.settings, scope);
+      this.#warnings.ifAnonymous(route.settings.handler, scope);
       return await this.#begin(route, exchange, context, next, key, scope);
     } catch (error) {
       if (!isIdempotencyError(error)) throw error;
@@ -95,14 +111,13 @@ export class IdempotencyInterceptor implements NestInterceptor {
     exchange: Exchange,
     context: ExecutionContext,
     next: CallHandler,
-    key: string,
+    key: string | undefined,
     scope: Scope,
   ): Promise<Observable<unknown>> {
     const { settings } = route;
-    const identity = identityOf(route, exchange.request, scope, key);
-    const fingerprint = await fingerprintFor(settings, exchange.request, context, key, this.options.fingerprintSecret);
+    const asked = await askedBy(route, exchange.request, context, scope, key, this.options.fingerprintSecret);
     const patience = patienceOf(settings, exchange);
-    const verdict = await this.#ask({ identity, fingerprint, settings, handler: settings.handler, waitMs: patience.waitMs }, exchange);
+    const verdict = await this.#ask({ ...asked, settings, handler: settings.handler, waitMs: patience.waitMs }, exchange);
     const applied: Record<string, string> = patience.applied === undefined ? {} : { 'Preference-Applied': `wait=${patience.applied}` };
     switch (verdict.kind) {
       case 'run':
@@ -111,13 +126,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
         replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...applied });
         return of(undefined);
       case 'refuse':
+        if (verdict.error.code === 'IDEMPOTENCY_KEY_REUSED') this.#warnings.ifAlwaysTheSame(settings.handler, asked);
         for (const [name, value] of Object.entries(applied)) exchange.response.setHeader(name, value);
         throw this.#refusal(route, exchange, verdict.error);
       case 'bypass':
         return this.#unprotected(
           route,
           exchange,
-          new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler, identity), this.store, key),
+          new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler, asked), this.store, key),
           next,
         );
     }
@@ -182,15 +198,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
   #refusalAnswer({ settings }: IdempotentRoute, error: IdempotencyError): RecordedResponse {
     logForDevelopers(this.#logger, settings.handler, error);
     return problemResponse(error, this.options.errorFormat);
-  }
-
-  #warnIfAnonymous({ handler }: ResolvedRoute, scope: Scope): void {
-    if (scope.kind !== 'anonymous' || this.#warnedAnonymous.has(handler)) return;
-    this.#warnedAnonymous.add(handler);
-    this.#logger.warn(
-      `${handler}: nobody is known to be calling (no request.user, no Authorization header), so all such callers share one space of keys. ` +
-        'Set the option scope, or scope: false if that is meant.',
-    );
   }
 }
 

@@ -106,7 +106,7 @@ function refuseSecond(modules: ModulesContainer, faults: Faults): void {
 /**
  * Import it once, in the root module: `IdempotencyModule.forRoot()` in an application that has a
  * TypeORM `DataSource`, or with options. It registers one app-wide interceptor, which does nothing
- * for handlers without `@Idempotent()`.
+ * for handlers without `@Idempotent()` or `@Deduplicate()`.
  */
 @Module({ providers, exports: [IdempotencyService, IdempotencyEvents] })
 export class IdempotencyModule extends ConfigurableModuleClass {

@@ -122,8 +122,9 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
     }
     if (answer.truncated && this.#run.fulfilled) return this.#seal(answer.status);
     if (answer.truncated || !this.#keeps(answer.status)) return this.#failedWith();
-    const { maxBodyBytes } = this.parts.execution.settings;
-    const recorded = answer.body.length > maxBodyBytes ? undefined : await toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes);
+    const { maxBodyBytes, window } = this.parts.execution.settings;
+    const wanted = window?.answer !== 'reject' && answer.body.length <= maxBodyBytes;
+    const recorded = wanted ? await toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes) : undefined;
     return recorded === undefined ? this.#seal(answer.status) : this.#settle({ kind: 'keep', answer: recorded, undo: this.#threw });
   }
 
@@ -232,7 +233,7 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
   /** A refusal of ours from below, such as a `run` whose key is in use, is about that moment and no answer of the handler's. */
   #keeps(status: number): boolean {
     const { error } = this.#run;
-    return !isIdempotencyError(error) && this.parts.execution.settings.keeps(status, error);
+    return !(isIdempotencyError(error) && !error.lasting) && this.parts.execution.settings.keeps(status, error);
   }
 
   #seal(status: number | undefined): Promise<Instead | undefined> {

@@ -42,6 +42,7 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     await this.#inspect();
     this.#warnOfShortRetention();
     this.#warnOfSmallPools();
+    this.#warnOfUnprotected();
     if (this.options.joinRepositories) joinRepositories(this.modules, this.application, this.instance);
     this.#reaper?.start();
   }
@@ -90,6 +91,15 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     this.#logger.warn(
       `The application's pool has one connection, and an atomic handler holds it: whatever it asks outside of execution.manager waits for itself. ` +
         `Give the pool more connections, for ${atomic.join(', ')}.`,
+    );
+  }
+
+  #warnOfUnprotected(): void {
+    const { unprotected } = this.routes;
+    if (!this.options.warnUnprotected || unprotected.length === 0) return;
+    this.#logger.warn(
+      `A retry of a POST or PATCH runs these handlers once more: ${unprotected.join(', ')}. ` +
+        'Give them @Idempotent() or @Deduplicate(), or @SkipIdempotency() where that does no harm.',
     );
   }
 

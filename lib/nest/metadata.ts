@@ -2,19 +2,23 @@
  * The metadata that is ours, and the names under which Nest keeps what we must read of its own.
  * Symbols are shared by all copies of this library in a process.
  */
-import type { IdempotentOptions } from './options.js';
+import type { DeduplicateOptions, IdempotentOptions } from './options.js';
 
 export const IDEMPOTENT = Symbol.for('nestjs-idempotency-pg.idempotent');
 export const SKIPPED = Symbol.for('nestjs-idempotency-pg.skip');
+/** On a method or a class that refuses a request without `If-Match`: a repetition of it is refused as outdated. */
+export const REQUIRES_IF_MATCH = Symbol.for('nestjs-idempotency-pg.requires-if-match');
 
-/** What `@Idempotent()` leaves on a method. */
+/** What `@Idempotent()` and `@Deduplicate()` leave on a method. */
 export interface IdempotentMetadata {
   /** Tells this method's wrapper from every other one's; survives decorators that copy metadata. */
   readonly token: object;
   readonly classOptions: IdempotentOptions | undefined;
   readonly handlerOptions: IdempotentOptions | undefined;
-  /** Decorated by name, rather than only as a member of a decorated class. */
+  /** `@Idempotent()` by name, rather than only as a member of a decorated class. */
   readonly explicit: boolean;
+  /** What `@Deduplicate()` was given, where that stands on it. */
+  readonly deduplicate: DeduplicateOptions | undefined;
   /** Interceptors of the method run before us and may parse the parts of a multipart body. */
   readonly behindInterceptors: boolean;
 }

@@ -4,13 +4,13 @@
  * forgotten. A class field exists from the start, even without a value (ES2022), so the fields are
  * the list of names as well.
  */
-import { IsBoolean, IsIn, IsInt, IsOptional, Max, Min, ValidateBy, ValidateIf, ValidateNested } from 'class-validator';
+import { IsBoolean, IsDefined, IsIn, IsInt, IsOptional, Max, Min, ValidateBy, ValidateIf, ValidateNested } from 'class-validator';
 import type { ValidationOptions } from 'class-validator';
 import { MAX_KEY_CHARACTERS } from '../engine/key.js';
 import { parseDuration } from './duration.js';
 import { shown } from './faults.js';
 import { faultInHeaderNames, faultInReplayHeaders } from './header-names.js';
-import type { IdempotencyModuleOptions, IdempotentOptions, ReaperOptions } from './options.js';
+import type { DeduplicateOptions, IdempotencyModuleOptions, IdempotentOptions, ReaperOptions } from './options.js';
 import {
   faultInAtomic,
   faultInDataSource,
@@ -133,6 +133,31 @@ export class RouteOptionChecks implements AllOf<IdempotentOptions> {
   onStoreFailure: unknown;
 }
 
+export class DeduplicateOptionChecks implements AllOf<DeduplicateOptions> {
+  @IsDuration('100ms', A_DAY, 'Below that no second click is caught, and beyond a day the same request is more likely meant than repeated.')
+  @IsDefined({
+    message: 'is missing',
+    context: { remedy: "Say for how long the same request counts as a duplicate, such as window: '10s'." },
+  })
+  window: unknown;
+
+  @IsOptional()
+  @IsIn(['reject', 'replay'], saying(isNot("'reject' or 'replay'"), 'Write one of the two.'))
+  answer: unknown;
+
+  @IsOptional()
+  @Satisfies(faultInScope, 'Give a function of the request that returns what identifies the caller, or false if all callers count as one.')
+  scope: unknown;
+
+  @IsOptional()
+  @Satisfies(faultUnlessFunction, 'Give a function of the request that returns what a duplicate must repeat.')
+  fingerprint: unknown;
+
+  @IsOptional()
+  @IsIn(['reject', 'bypass'], saying(isNot("'reject' or 'bypass'"), 'Write one of the two.'))
+  onStoreFailure: unknown;
+}
+
 export class ReaperOptionChecks implements AllOf<ReaperOptions> {
   @IsOptional()
   @IsDuration('1s', A_DAY, 'Expired records wait that long for their removal.')
@@ -206,6 +231,10 @@ export class ModuleOptionChecks extends RouteOptionChecks implements AllOf<Idemp
   @IsOptional()
   @IsIn(['problem', 'nest'], saying(isNot("'problem' or 'nest'"), 'Write one of the two.'))
   errorFormat: unknown;
+
+  @IsOptional()
+  @IsBoolean(saying(isNot('true or false'), 'Write warnUnprotected: true to be told of unprotected handlers at boot.'))
+  warnUnprotected: unknown;
 
   @IsOptional()
   @ValidateIf(({ reaper }: ModuleOptionChecks) => reaper !== false)

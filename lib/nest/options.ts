@@ -114,6 +114,23 @@ export interface AtomicOptions {
   readonly retries?: number;
 }
 
+/** For one handler whose clients send no key: `@Deduplicate({ window: '10s' })`. What else a route has is as the module has it. */
+export interface DeduplicateOptions {
+  /** For how long the same request counts as a duplicate, from the start of the first one: 100 ms to a day. */
+  readonly window: Duration;
+  /** What a duplicate gets: `'reject'`, 409 and when to come back, or `'replay'`, the first one's answer once there is one. Default: `'reject'`, for which no answer is stored. */
+  readonly answer?: 'reject' | 'replay';
+  /**
+   * Whose request it is, as in `@Idempotent()`. `false`: a duplicate of anybody's counts. Default: as the
+   * module has it, but a module's `false` does not count here: two callers may well say the same.
+   */
+  readonly scope?: ScopeFunction | false;
+  /** What a duplicate must repeat beside method and path, such as the body without a time of sending. Default: the whole request. */
+  readonly fingerprint?: FingerprintFunction;
+  /** Without Postgres: `'reject'` with 503, or `'bypass'` and run all the same. Default: as the module has it. */
+  readonly onStoreFailure?: 'reject' | 'bypass';
+}
+
 /** For the module: `IdempotencyModule.forRoot({ … })`. The options of `@Idempotent()` are defaults for all routes here. */
 export interface IdempotencyModuleOptions extends IdempotentOptions {
   /** Where the records are: its connection settings are used for a pool of the module's own. Default: the application's `DataSource`. */
@@ -143,6 +160,12 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   readonly shutdownTimeout?: Duration;
   /** The body of the module's own refusals: `'problem'` (RFC 9457) or `'nest'`. Default: `'problem'`. */
   readonly errorFormat?: 'problem' | 'nest';
+  /**
+   * At boot, one warning with all POST, PATCH and `@All` handlers that have no `@Idempotent()`,
+   * `@Deduplicate()`, `@RequireIfMatch()` or `@SkipIdempotency()`. PUT and DELETE are idempotent as they
+   * are (RFC 9110, section 9.2.2): a handler that keeps to that needs no key. Default: `false`.
+   */
+  readonly warnUnprotected?: boolean;
   /** Removes expired records: how often, and how many at a time. `false`: somebody else does. Default: `{ every: '1m', batch: 1000 }`. */
   readonly reaper?: false | ReaperOptions;
 }

@@ -38,6 +38,7 @@ const MODULE_DEFAULTS = {
   joinRepositories: false,
   shutdownTimeout: '30s', // what Kubernetes grants before it kills
   errorFormat: 'problem',
+  warnUnprotected: false,
   reaper: {},
 } as const satisfies IdempotencyModuleOptions;
 
@@ -73,6 +74,7 @@ export interface ResolvedOptions {
   readonly joinRepositories: boolean;
   readonly shutdownTimeoutMs: number;
   readonly errorFormat: 'problem' | 'nest';
+  readonly warnUnprotected: boolean;
   readonly reaper: false | { readonly everyMs: number; readonly batch: number };
   /** How long an answer is kept that belongs to no route any more. */
   readonly defaultRetentionMs: number;
@@ -88,7 +90,9 @@ export type KeySource =
   | { readonly kind: 'header'; readonly label: string; readonly names: readonly string[] }
   | { readonly kind: 'param'; readonly label: string; readonly name: string }
   | { readonly kind: 'body'; readonly label: string; readonly path: string }
-  | { readonly kind: 'function'; readonly label: string; readonly read: (context: ExecutionContext) => unknown };
+  | { readonly kind: 'function'; readonly label: string; readonly read: (context: ExecutionContext) => unknown }
+  /** Requests carry none: they are known again by what they say. */
+  | { readonly kind: 'none'; readonly label: string };
 
 export interface ResolvedRoute extends ExecutionSettings {
   /** `Controller.method`. */
@@ -124,6 +128,7 @@ export function resolveModuleOptions(written: IdempotencyModuleOptions, faults: 
     joinRepositories: options.joinRepositories,
     shutdownTimeoutMs: msOf(options.shutdownTimeout),
     errorFormat: options.errorFormat,
+    warnUnprotected: options.warnUnprotected,
     reaper: reaper && Object.freeze({ everyMs: msOf(reaper.every), batch: reaper.batch }),
     defaultRetentionMs: msOf(accepted.ttl ?? ROUTE_DEFAULTS.ttl),
     storeTimeoutMs: msOf(accepted.storeTimeout ?? ROUTE_DEFAULTS.storeTimeout),
@@ -170,6 +175,7 @@ export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, fault
     fingerprint: options.fingerprint,
     forgetsWithinADay: keyFrom.kind === 'header' && retentionMs < LEAST_TTL_FOR_CLIENTS_MS,
     retentionMs,
+    window: undefined,
     leaseMs: msOf(options.lockTtl),
     retryAfterMs: msOf(options.retryAfter),
     onLostExecution: options.onLostExecution,
@@ -208,7 +214,7 @@ function secretKey(secret: string | Uint8Array | undefined): KeyObject | undefin
 }
 
 /** Only for durations that have passed their check. */
-function msOf(duration: Duration): number {
+export function msOf(duration: Duration): number {
   const ms = parseDuration(duration);
   if (ms === undefined) throw new TypeError(`${shown(duration)} is no duration.`);
   return ms;

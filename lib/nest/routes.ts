@@ -6,9 +6,10 @@ import { Logger, RequestMethod } from '@nestjs/common';
 import type { ExecutionContext } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { Faults } from './faults.js';
-import { IDEMPOTENT, NEST, idempotentMetadata } from './metadata.js';
+import { IDEMPOTENT, NEST, REQUIRES_IF_MATCH, SKIPPED, idempotentMetadata } from './metadata.js';
 import type { IdempotentMetadata } from './metadata.js';
 import { methodsOf } from './methods.js';
+import { resolveDeduplication } from './resolve-deduplication.js';
 import { resolveRoute } from './resolve-options.js';
 import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
 
@@ -30,8 +31,13 @@ type Method = (...args: never[]) => unknown;
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 const REFUSED_METHODS: ReadonlySet<unknown> = new Set([RequestMethod.GET, RequestMethod.HEAD, RequestMethod.OPTIONS]);
 
+/** PUT and DELETE are idempotent by RFC 9110, section 9.2.2, and POST is not; nor is PATCH, by RFC 5789, section 2. */
+const METHODS_THAT_ADD_UP: ReadonlySet<unknown> = new Set([RequestMethod.POST, RequestMethod.PATCH, RequestMethod.ALL]);
+
 export class IdempotentRoutes {
   readonly #byHandler = new Map<Method, Map<Class, IdempotentRoute>>();
+  /** Handlers whose repetition nothing stops, as `Controller.method`. */
+  readonly unprotected: string[] = [];
 
   /** The route of the handler that is about to be called, if it is idempotent. */
   of(context: ExecutionContext): IdempotentRoute | undefined {
@@ -63,14 +69,27 @@ function addController(routes: IdempotentRoutes, controller: Class, options: Res
   let decorated = 0;
   for (const [name, method] of handlersOf(controller)) {
     const metadata = idempotentMetadata(method);
-    if (metadata === undefined) continue;
-    decorated += 1;
     const where = `${controller.name}.${name}`;
-    if (refuseHandler(method, where, faults)) continue;
+    if (metadata === undefined) {
+      if (isUnprotected(controller, method)) routes.unprotected.push(where);
+      continue;
+    }
+    decorated += 1;
+    if (refuseHandler(method, metadata, where, faults)) continue;
     routes.add(controller, method, routeOf(controller, name, method, options, faults, metadata));
   }
   const hasMessages = handlersOf(controller).some(([, method]) => Reflect.hasMetadata(NEST.messagePattern, method));
   if (decorated === 0 && hasMessages && Reflect.hasOwnMetadata(IDEMPOTENT, controller)) faults.add(notHttp(controller.name));
+}
+
+/** Of a handler that carries no decorator of ours. Event streams can't be protected, so they are not complained of. */
+function isUnprotected(controller: Class, method: Method): boolean {
+  const requestMethod: unknown = Reflect.getMetadata(NEST.method, method);
+  if (!METHODS_THAT_ADD_UP.has(requestMethod) || Reflect.hasMetadata(NEST.sse, method) || Reflect.hasMetadata(SKIPPED, method))
+    return false;
+  // On a class it is for what there is already, so not for POST and what may be one.
+  const isConditional = Reflect.hasMetadata(REQUIRES_IF_MATCH, requestMethod === RequestMethod.PATCH ? controller : method);
+  return !isConditional && !Reflect.hasMetadata(REQUIRES_IF_MATCH, method);
 }
 
 function routeOf(
@@ -81,20 +100,18 @@ function routeOf(
   faults: Faults,
   metadata: IdempotentMetadata,
 ): IdempotentRoute {
-  const { token, behindInterceptors, classOptions, handlerOptions } = metadata;
+  const { token, behindInterceptors, classOptions, handlerOptions, deduplicate } = metadata;
   const requestMethod = Reflect.getMetadata(NEST.method, method) as RequestMethod;
-  const written = {
-    controller: controller.name,
-    method: name,
-    classOptions,
-    handlerOptions,
-    onStoreIfFailure: reporterFor(`${controller.name}.${name}`),
-  };
+  const named = { controller: controller.name, method: name };
+  const onStoreIfFailure = reporterFor(`${controller.name}.${name}`);
   return {
     token,
     behindInterceptors,
     version: versionOf(controller, method),
-    settings: resolveRoute(options, written, faults),
+    settings:
+      deduplicate === undefined
+        ? resolveRoute(options, { ...named, classOptions, handlerOptions, onStoreIfFailure }, faults)
+        : resolveDeduplication(options, { ...named, options: deduplicate }, faults),
     covers: requestMethod === RequestMethod.ALL ? (sent) => !SAFE_METHODS.has(sent) : () => true,
   };
 }
@@ -113,15 +130,16 @@ function reporterFor(where: string): (error: unknown) => void {
     );
 }
 
-function refuseHandler(method: Method, where: string, faults: Faults): boolean {
+function refuseHandler(method: Method, metadata: IdempotentMetadata, where: string, faults: Faults): boolean {
+  const option = decoratorOf(metadata);
   if (!Reflect.hasMetadata(NEST.method, method)) {
-    faults.add(notHttp(where));
+    faults.add(notHttp(where, option));
     return true;
   }
   const streamsEvents = Reflect.hasMetadata(NEST.sse, method);
-  if (!streamsEvents && !REFUSED_METHODS.has(Reflect.getMetadata(NEST.method, method))) return false;
+  if (!streamsEvents && !REFUSED_METHODS.has(Reflect.getMetadata(NEST.method, method))) return refuseBoth(metadata, where, faults);
   faults.add({
-    option: '@Idempotent()',
+    option,
     where,
     fault: streamsEvents
       ? 'stands on an @Sse() handler, whose answer has no end to keep'
@@ -131,16 +149,38 @@ function refuseHandler(method: Method, where: string, faults: Faults): boolean {
   return true;
 }
 
+/** A request has a key or it has none; with both, nobody could say which of two answers it gets. */
+function refuseBoth({ deduplicate, explicit, classOptions }: IdempotentMetadata, where: string, faults: Faults): boolean {
+  if (deduplicate === undefined || !(explicit || classOptions !== undefined)) return false;
+  faults.add({
+    option: '@Deduplicate()',
+    where,
+    fault: explicit
+      ? 'stands on a handler that is @Idempotent() as well'
+      : 'stands on a handler of a class that is @Idempotent() as a whole',
+    remedy: explicit
+      ? 'Keep @Idempotent() if clients send keys, @Deduplicate() if they do not.'
+      : 'Exempt the handler from it with @SkipIdempotency(), or take @Deduplicate() off.',
+  });
+  return true;
+}
+
+function decoratorOf({ deduplicate, explicit }: IdempotentMetadata): string {
+  return deduplicate !== undefined && !explicit ? '@Deduplicate()' : '@Idempotent()';
+}
+
 /** Resolvers, gateways and services: nothing there is an HTTP route. */
 function refuseProvider(provider: Class, faults: Faults): void {
   if (Reflect.hasOwnMetadata(IDEMPOTENT, provider)) faults.add(notHttp(provider.name));
-  for (const [name, method] of handlersOf(provider))
-    if (idempotentMetadata(method) !== undefined) faults.add(notHttp(`${provider.name}.${name}`));
+  for (const [name, method] of handlersOf(provider)) {
+    const metadata = idempotentMetadata(method);
+    if (metadata !== undefined) faults.add(notHttp(`${provider.name}.${name}`, decoratorOf(metadata)));
+  }
 }
 
-function notHttp(where: string): { option: string; where: string; fault: string; remedy: string } {
+function notHttp(where: string, option = '@Idempotent()'): { option: string; where: string; fault: string; remedy: string } {
   return {
-    option: '@Idempotent()',
+    option,
     where,
     fault: 'does not stand on an HTTP handler of a controller',
     remedy: 'Message handlers, GraphQL resolvers and gateways are not supported: take it off there.',

@@ -92,7 +92,11 @@ export class Runs {
       case 'refuse':
         throw verdict.error;
       case 'bypass': {
-        const execution = new HandlerExecution(this.engine.unkeyed(settings, `run ${operation}`, identity), this.store, key);
+        const execution = new HandlerExecution(
+          this.engine.unkeyed(settings, `run ${operation}`, { identity, fingerprint }),
+          this.store,
+          key,
+        );
         return { value: valueOf<T>(answerOf(await this.#within(execution, work))), replayed: false };
       }
     }

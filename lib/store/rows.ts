@@ -14,6 +14,7 @@ export interface RecordRow extends StandingRow {
   readonly attempt: number;
   readonly status: number | null;
   readonly lease_left_ms: number | null;
+  readonly retention_left_ms: number;
   /** These three in base64. */
   readonly fingerprint: string;
   readonly headers: string | null;
@@ -62,7 +63,12 @@ export function assertAgrees(row: Agreement): void {
 }
 
 export function foundRecord(row: RecordRow): FoundRecord {
-  const common = { fingerprint: Buffer.from(row.fingerprint, 'base64'), owner: row.owner, attempt: row.attempt };
+  const common = {
+    fingerprint: Buffer.from(row.fingerprint, 'base64'),
+    owner: row.owner,
+    attempt: row.attempt,
+    retentionLeftMs: row.retention_left_ms,
+  };
   switch (row.standing) {
     case 'running':
       return { state: 'running', ...common, leaseLeftMs: Math.max(0, row.lease_left_ms ?? 0) };

@@ -57,6 +57,7 @@ const STANDING = `
 const RECORD = `${STANDING},
   owner::text, attempt, status,
   ${milliseconds('locked_until - statement_timestamp()')} as lease_left_ms,
+  ${milliseconds('coalesce(expires_at, reap_after) - statement_timestamp()')} as retention_left_ms,
   encode(fingerprint, 'base64') as fingerprint,
   encode(headers, 'base64') as headers,
   encode(body, 'base64') as body`;
@@ -550,7 +551,7 @@ function claim(records: string, returning: string): string {
       )
       select false as claimed, found.* from found
       union all
-      select true, null, null, null, attempt, null, null, null, null, null, null from inserted`;
+      select true, null, null, null, attempt, null, null, null, null, null, null, null from inserted`;
 }
 
 /**

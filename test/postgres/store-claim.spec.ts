@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { isIdempotencyError } from '../../lib/contract/errors.js';
-import type { ClaimResult, FoundRecord } from '../../lib/contract/record.js';
+import type { Claim, ClaimResult, FoundRecord } from '../../lib/contract/record.js';
 import type { PostgresStore } from '../../lib/store/postgres-store.js';
 import { barrier } from '../support/barrier.js';
 import {
@@ -86,12 +86,25 @@ describe('claim', () => {
       state: 'running',
       owner: first.owner,
       fingerprint: first.fingerprint,
+      retentionLeftMs: expect.any(Number),
       attempt: 1,
       leaseLeftMs: expect.any(Number),
     });
     const { leaseLeftMs } = record as { leaseLeftMs: number };
     expect(leaseLeftMs).toBeGreaterThan(0);
     expect(leaseLeftMs).toBeLessThanOrEqual(HOUR);
+  });
+
+  it('tells what is left of the retention: as planned while it runs, and as it was settled afterwards', async () => {
+    const leftOf = async (claim: Claim): Promise<number> => found(await store.claim(again(claim), IN_TIME)).retentionLeftMs;
+    const first = await owned(store, aClaim(anIdentity(), { retentionMs: 10 * HOUR }));
+    const planned = await leftOf(first);
+    expect([planned > 9 * HOUR, planned <= 10 * HOUR]).toEqual([true, true]);
+    await bench.alter(first.id, `reap_after = now() - interval '1 h'`);
+    expect(await leftOf(first)).toBeLessThan(0);
+    await store.seal(first, 200, HOUR, IN_TIME);
+    const settled = await leftOf(first);
+    expect([settled > 0, settled <= HOUR]).toEqual([true, true]);
   });
 
   it('finds a record whose lease has passed to be lost', async () => {
@@ -101,6 +114,7 @@ describe('claim', () => {
       state: 'lost',
       owner: first.owner,
       fingerprint: first.fingerprint,
+      retentionLeftMs: expect.any(Number),
       attempt: 1,
     });
   });
@@ -111,6 +125,7 @@ describe('claim', () => {
       state: 'completed',
       owner: first.owner,
       fingerprint: first.fingerprint,
+      retentionLeftMs: expect.any(Number),
       attempt: 1,
       answer: anAnswer(),
     });
@@ -124,6 +139,7 @@ describe('claim', () => {
       state,
       owner: first.owner,
       fingerprint: first.fingerprint,
+      retentionLeftMs: expect.any(Number),
       attempt: 1,
     });
   });
@@ -224,6 +240,7 @@ describe('takeOver', () => {
       owner: winner.owner,
       attempt: 2,
       fingerprint: first.fingerprint,
+      retentionLeftMs: expect.any(Number),
     });
   });
 

@@ -12,7 +12,7 @@ interface Floor {
 }
 
 const FLOORS: Readonly<Record<string, Floor>> = {
-  index: { below: ['nest', 'engine', 'contract'], packages: [] },
+  index: { below: ['nest', 'recipes', 'engine', 'contract'], packages: [] },
   nest: {
     below: ['contract', 'engine', 'http', 'recipes', 'store'],
     packages: [
@@ -29,11 +29,14 @@ const FLOORS: Readonly<Record<string, Floor>> = {
     reserved: { part: 'store', files: /\/(idempotency\.)?(module|lifecycle)[^/]*\.ts$/ },
   },
   http: { below: ['contract'], packages: ['node:'] },
-  recipes: { below: ['engine', 'contract'], packages: ['node:'] },
+  // typeorm's types: some recipes are handed an EntityManager, and know what it can do
+  recipes: { below: ['engine', 'contract'], packages: ['node:', 'typeorm'] },
   engine: { below: ['contract'], packages: ['node:', 'structured-headers'] },
   store: { below: ['contract'], packages: ['node:', 'pg', 'typeorm'] },
   // the one word of TypeORM that our own words need: its EntityManager
   contract: { below: [], packages: ['typeorm'] },
+  // runs in browsers, on its own
+  client: { below: [], packages: [] },
   migrations: { below: ['store/table-name'], packages: ['typeorm'] },
 };
 

@@ -19,6 +19,7 @@ const SETTINGS: ExecutionSettings = {
   retentionMs: 86_400 * SECOND,
   leaseMs: 60 * SECOND,
   retryAfterMs: 2 * SECOND,
+  window: undefined,
   onLostExecution: 'rerun',
   durableClaim: true,
   atomic: undefined,
@@ -63,7 +64,7 @@ export function anExecution(settings: Partial<ExecutionSettings> = {}): OwnedExe
 
 /** A record as a claim finds it, of the same request unless told otherwise. */
 export function aRecord<State extends RecordState>(state: State, fields: Partial<FoundRecord> = {}): FoundRecord {
-  const common = { fingerprint: FINGERPRINT, owner: randomUUID(), attempt: 1 };
+  const common = { fingerprint: FINGERPRINT, owner: randomUUID(), attempt: 1, retentionLeftMs: 60 * 60 * SECOND };
   const particulars = { running: { leaseLeftMs: 30 * SECOND }, completed: { answer: ANSWER }, lost: {}, sealed: {}, open: {} }[state];
   return { state, ...common, ...particulars, ...fields } as FoundRecord;
 }

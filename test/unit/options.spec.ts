@@ -73,6 +73,7 @@ describe('without a word', () => {
       fingerprintSecret: undefined,
       shutdownTimeoutMs: 30_000,
       errorFormat: 'problem',
+      warnUnprotected: false,
       reaper: { everyMs: 60_000, batch: 1000 },
       storeTimeoutMs: 5000,
       routes: { header: 'Idempotency-Key', defaults: {} },

@@ -4,7 +4,7 @@ import { All, Body, Controller, Delete, Get, Head, Injectable, Options, Patch, P
 import type { ExecutionContext, Type } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import { EMPTY } from 'rxjs';
-import { Idempotent, SkipIdempotency } from '../../lib/index.js';
+import { Deduplicate, Idempotent, SkipIdempotency } from '../../lib/index.js';
 import { Faults, IdempotencyOptionsError } from '../../lib/nest/faults.js';
 import type { IdempotencyModuleOptions } from '../../lib/nest/options.js';
 import { resolveModuleOptions } from '../../lib/nest/resolve-options.js';
@@ -237,5 +237,73 @@ describe('a decoration that can mean nothing', () => {
     const faults = new Faults();
     findRoutes(modules, resolveModuleOptions({}, faults), faults);
     expect(() => faults.throwIfAny()).not.toThrow();
+  });
+});
+
+describe('@Deduplicate', () => {
+  const window = '10s';
+
+  it('stands for the rules of its handler, whatever its route’s method', () => {
+    @Controller()
+    class Forms {
+      @Deduplicate({ window }) @Post() post(): void {}
+      @Deduplicate({ window }) @All('all') all(): void {}
+      @Put() plain(): void {}
+    }
+    expect(routeOf(Forms, 'post')?.settings).toMatchObject({ handler: 'Forms.post', window: { answer: 'reject' }, retentionMs: 10_000 });
+    expect(['POST', 'GET'].map((method) => routeOf(Forms, 'all')?.covers(method))).toEqual([true, false]);
+    expect(routeOf(Forms, 'plain')).toBeUndefined();
+  });
+
+  it('is refused where @Idempotent is', () => {
+    class Safe {
+      @Deduplicate({ window }) @Get() get(): void {}
+      @Deduplicate({ window }) @Head() head(): void {}
+      @Deduplicate({ window }) @Options() options(): void {}
+      @Deduplicate({ window }) @Sse() events(): unknown {
+        return EMPTY;
+      }
+      @Deduplicate({ window }) @messagePattern() paid(): void {}
+    }
+    @Injectable()
+    class Resolver {
+      @Deduplicate({ window }) create(): void {}
+    }
+    const faults = new Faults();
+    findRoutes(modulesWith([Safe], [Resolver]), resolveModuleOptions({}, faults), faults);
+    expect(() => faults.throwIfAny()).toThrow(
+      expect.objectContaining({
+        faults: ['Safe.get', 'Safe.head', 'Safe.options', 'Safe.events', 'Safe.paid', 'Resolver.create'].map((where) =>
+          expect.objectContaining({ option: '@Deduplicate()', where }),
+        ),
+      }),
+    );
+  });
+
+  it('is refused beside @Idempotent, in whatever order, and under one on the class', () => {
+    class Both {
+      @Idempotent() @Deduplicate({ window }) @Post('above') above(): void {}
+      @Deduplicate({ window }) @Idempotent() @Post('below') below(): void {}
+    }
+    @Idempotent()
+    @Controller()
+    class Whole {
+      @Deduplicate({ window }) @Post() post(): void {}
+      @SkipIdempotency() @Deduplicate({ window }) @Post('exempt') exempt(): void {}
+      @Deduplicate({ window }) @SkipIdempotency() @Post('too') too(): void {}
+    }
+    expect(faultsOf([Both, Whole])).toEqual([
+      'Both.above stands on a handler that is @Idempotent() as well',
+      'Both.below stands on a handler that is @Idempotent() as well',
+      'Whole.post stands on a handler of a class that is @Idempotent() as a whole',
+    ]);
+  });
+
+  it('has its options checked with all others', () => {
+    class Faulty {
+      @Deduplicate({ window: 'a while' }) @Post() one(): void {}
+      @Deduplicate(undefined as never) @Post('two') two(): void {}
+    }
+    expect(faultsOf([Faulty])).toEqual([expect.stringMatching(/^Faulty\.one is 'a while'/), 'Faulty.two is missing']);
   });
 });
