@@ -49,6 +49,7 @@ describe('the package', () => {
     const [fromModule, fromCommonjs] = reports as [ShopReport, ShopReport];
     expect(fromCommonjs.names).toEqual(fromModule.names);
     expect(fromCommonjs.migrationNames).toEqual(fromModule.migrationNames);
+    expect(fromCommonjs.clientNames).toEqual(fromModule.clientNames);
     // The second process asks with the same key of the same database, and gets the first one's answer.
     expect(new Set([...fromModule.answers, ...fromCommonjs.answers])).toEqual(new Set(['{"charge":1,"key":"one"}']));
   });
@@ -70,6 +71,7 @@ describe('the package', () => {
 interface ShopReport {
   readonly names: string[];
   readonly migrationNames: string[];
+  readonly clientNames: string[];
   readonly answers: string[];
   readonly replayed: string | null;
 }

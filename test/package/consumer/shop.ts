@@ -5,6 +5,7 @@ import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import * as library from 'nestjs-idempotency-pg';
 import { CurrentExecution, IdempotencyModule, Idempotent, type IdempotentExecution } from 'nestjs-idempotency-pg';
+import * as client from 'nestjs-idempotency-pg/client';
 import * as migrations from 'nestjs-idempotency-pg/migrations';
 
 let charges = 0;
@@ -36,11 +37,13 @@ class ShopModule {}
 async function main(): Promise<void> {
   const app = await NestFactory.create(ShopModule, { logger: false });
   await app.listen(0, '127.0.0.1');
-  const pay = () => fetch(`${base(app.getHttpServer().address())}/payments`, { method: 'POST', headers: { 'idempotency-key': 'one' } });
+  const call = client.idempotentFetch();
+  const pay = () => call(`${base(app.getHttpServer().address())}/payments`, { method: 'POST', idempotencyKey: 'one' });
   const [first, second] = [await pay(), await pay()];
   const report = {
     names: Object.keys(library).sort(),
     migrationNames: Object.keys(migrations).sort(),
+    clientNames: Object.keys(client).sort(),
     answers: [await first.text(), await second.text()],
     replayed: second.headers.get('idempotent-replayed'),
   };
