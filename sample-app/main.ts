@@ -58,6 +58,6 @@ async function stop(app: INestApplication, postgres: { stop(): Promise<void> } |
 }
 
 function greet(origin: string, database: string): void {
-  console.log(`\nThe shop is open at ${origin} (process ${process.pid}; Postgres: ${database}). Things to try:\n`);
+  console.log(`\nThe shop is open at ${origin} (process ${process.pid}; Postgres: ${database}). Click through it there, or try:\n`);
   for (const { what, command } of thingsToTry(origin)) console.log(`# ${what}\n${command}\n`);
 }

@@ -4,7 +4,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { createTransport } from 'nodemailer';
 import { OUTSIDE } from '../outside.js';
 import { MailsController } from './mails.controller.js';
-import { MAIL_TRANSPORT, OrderMails } from './order-mails.js';
+import { MAIL_TRANSPORT, Outbox } from './outbox.js';
 import { PendingMail } from './pending-mail.entity.js';
 import { ReceivedMail } from './received-mail.entity.js';
 import { SmtpSink } from './smtp-sink.js';
@@ -18,7 +18,7 @@ export class MailModule {
       imports: [TypeOrmModule.forFeature([PendingMail]), TypeOrmModule.forFeature([ReceivedMail], OUTSIDE)],
       controllers: [MailsController],
       providers: [
-        OrderMails,
+        Outbox,
         SmtpSink,
         {
           provide: MAIL_TRANSPORT,
@@ -26,7 +26,7 @@ export class MailModule {
           useFactory: async (sink: SmtpSink) => createTransport(smtpUrl ?? (await sink.open())),
         },
       ],
-      exports: [OrderMails],
+      exports: [Outbox, MAIL_TRANSPORT],
     };
   }
 }

@@ -1,13 +1,23 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 
-/** A confirmation that is owed to a customer. It goes when it has been sent. */
+/** A mail that is owed to somebody. It goes when it has been sent. */
 @Entity('pending_mails')
 export class PendingMail {
-  @PrimaryColumn({ name: 'order_id', type: 'uuid' })
-  orderId!: string;
+  /** The id of what it tells of, such as an order: there is one mail about each. */
+  @PrimaryColumn({ type: 'uuid' })
+  about!: string;
 
   @Column({ type: 'text' })
   recipient!: string;
+
+  @Column({ name: 'reply_to', type: 'text', nullable: true })
+  replyTo!: string | null;
+
+  @Column({ type: 'text' })
+  subject!: string;
+
+  @Column({ type: 'text' })
+  text!: string;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

@@ -1,11 +1,9 @@
-import { IsInt, Length, Max, Min } from 'class-validator';
+import { IsOptional, Length } from 'class-validator';
+import { OrderDto } from './order.dto.js';
 
-export class CreateOrderDto {
+export class CreateOrderDto extends OrderDto {
+  /** The customer's own name for the order. They have one order of that name at most. */
+  @IsOptional()
   @Length(1, 100)
-  item!: string;
-
-  @IsInt()
-  @Min(1)
-  @Max(99)
-  quantity!: number;
+  reference?: string | null;
 }

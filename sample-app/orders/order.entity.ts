@@ -1,6 +1,7 @@
-import { Column, CreateDateColumn, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Column, CreateDateColumn, Entity, PrimaryGeneratedColumn, Unique } from 'typeorm';
 
 @Entity('orders')
+@Unique(['userId', 'reference'])
 export class Order {
   @PrimaryGeneratedColumn('uuid')
   id!: string;
@@ -13,6 +14,9 @@ export class Order {
 
   @Column({ type: 'integer' })
   quantity!: number;
+
+  @Column({ type: 'text', nullable: true })
+  reference!: string | null;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

@@ -1,5 +1,8 @@
 import { Column, CreateDateColumn, Entity, PrimaryGeneratedColumn } from 'typeorm';
 
+/** It goes forward only: what has been refunded is not settled any more, in whatever order the shop hears of it. */
+export type PaymentState = 'paid' | 'settled' | 'refunded';
+
 @Entity('payments')
 export class Payment {
   @PrimaryGeneratedColumn('uuid')
@@ -21,6 +24,9 @@ export class Payment {
   /** The provider's name of the charge. */
   @Column({ name: 'charge_id', type: 'uuid', unique: true })
   chargeId!: string;
+
+  @Column({ type: 'text' })
+  state!: PaymentState;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
   createdAt!: Date;

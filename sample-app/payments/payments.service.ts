@@ -1,10 +1,11 @@
-import { BadGatewayException, HttpException, HttpStatus, Injectable, NotFoundException } from '@nestjs/common';
+import { BadGatewayException, HttpException, HttpStatus, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import type { Repository } from 'typeorm';
 import type { IdempotentExecution } from '../../lib/index.js';
 import type { User } from '../auth/users.js';
 import { Ledger } from '../ledger/ledger.js';
-import { OrderMails } from '../mail/order-mails.js';
+import { Outbox } from '../mail/outbox.js';
+import type { Mail } from '../mail/outbox.js';
 import { Order } from '../orders/order.entity.js';
 import { PaymentProvider } from '../provider/payment-provider.js';
 import type { ChargeRequest, ChargeResult } from '../provider/payment-provider.js';
@@ -20,7 +21,7 @@ export class PaymentsService {
     @InjectRepository(Payment) private readonly payments: Repository<Payment>,
     private readonly provider: PaymentProvider,
     private readonly ledger: Ledger,
-    private readonly mails: OrderMails,
+    private readonly outbox: Outbox,
   ) {}
 
   /**
@@ -38,17 +39,10 @@ export class PaymentsService {
     const charge = await execution.step('charge', ({ key }) => this.charge({ idempotencyKey: key, card, amount, description }));
     if (charge.kind === 'declined') throw new HttpException('The card was declined.', HttpStatus.PAYMENT_REQUIRED);
     const { chargeId } = charge;
-    const paid = await manager.save(Payment, { userId: user.id, orderId: order.id, amount, description, chargeId });
+    const paid = await manager.save(Payment, { userId: user.id, orderId: order.id, amount, description, chargeId, state: 'paid' });
     await this.ledger.enter(manager, { paymentId: paid.id, amount, debit: 'provider', credit: 'sales' });
-    await this.mails.noteDown(manager, order, user);
+    await this.outbox.noteDown(manager, confirmationOf(order, user));
     return paid;
-  }
-
-  /** The provider has paid a charge out. */
-  async settle(chargeId: string, { manager }: IdempotentExecution): Promise<void> {
-    const payment = await manager.findOneBy(Payment, { chargeId });
-    if (payment === null) throw new NotFoundException('There is no payment with this charge, or not yet. Try again later.');
-    await this.ledger.enter(manager, { paymentId: payment.id, amount: payment.amount, debit: 'bank', credit: 'provider' });
   }
 
   list(user: User): Promise<Payment[]> {
@@ -61,4 +55,8 @@ export class PaymentsService {
     if (result.kind !== 'unavailable') return result;
     throw new BadGatewayException('The payment provider is not available. Nothing was charged; try again.');
   }
+}
+
+function confirmationOf({ id }: Order, { email }: User): Mail {
+  return { about: id, recipient: email, subject: `Your order ${id}`, text: 'It is paid, and on its way.' };
 }

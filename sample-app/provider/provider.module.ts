@@ -21,7 +21,7 @@ export class ProviderModule {
         { provide: PROVIDER_DELAY_MS, useValue: delayMs },
         { provide: PROVIDER_SECRET, useValue: webhookSecret },
       ],
-      exports: [PaymentProvider],
+      exports: [PaymentProvider, ProviderWebhooks],
     };
   }
 }

@@ -5,7 +5,7 @@ export class PaymentEventDto {
   @Length(1, 100)
   id!: string;
 
-  /** `charge.settled` is the one that means something here. */
+  /** `charge.settled` and `charge.refunded` mean something here. */
   @Length(1, 100)
   type!: string;
 

@@ -8,13 +8,13 @@ export interface ThingToTry {
 /** Commands for a shell, to be pasted as they are. The key is a new one each time this is called. */
 export function thingsToTry(origin: string): readonly ThingToTry[] {
   const key = randomUUID();
+  const asAlice = `-H 'Authorization: Bearer alice-token'`;
+  const json = (body: object): string => `-H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`;
   const post = (path: string, body: object, idempotencyKey?: string): string =>
-    [
-      `curl -i ${origin}${path} -H 'Authorization: Bearer alice-token' -H 'Content-Type: application/json'`,
-      ...(idempotencyKey ? [`-H 'Idempotency-Key: ${idempotencyKey}'`] : []),
-      `-d '${JSON.stringify(body)}'`,
-    ].join(' ');
-  const get = (path: string): string => `curl ${origin}${path} -H 'Authorization: Bearer alice-token'`;
+    [`curl -i ${origin}${path} ${asAlice}`, ...(idempotencyKey ? [`-H 'Idempotency-Key: ${idempotencyKey}'`] : []), json(body)].join(' ');
+  const put = (path: string, body: object, ...fields: string[]): string =>
+    [`curl -i -X PUT ${origin}${path} ${asAlice}`, ...fields.map((field) => `-H '${field}'`), json(body)].join(' ');
+  const get = (path: string): string => `curl ${origin}${path} ${asAlice}`;
 
   return [
     {
@@ -39,6 +39,10 @@ export function thingsToTry(origin: string): readonly ThingToTry[] {
       command: post('/provider/payouts', { description: 'A lamp' }),
     },
     {
+      what: 'Let it refund, and tell of the refund first and of the payout afterwards: the payment stays refunded, see GET /payments.',
+      command: post('/provider/refunds', { description: 'A lamp' }),
+    },
+    {
       what:
         'A charge that takes ten seconds. Meanwhile send it from a second terminal: 409. Or crash the shop meanwhile ' +
         `(kill -9 ${process.pid}), start it again and send the line again: the key is free, and the card is charged once.`,
@@ -59,6 +63,41 @@ export function thingsToTry(origin: string): readonly ThingToTry[] {
     {
       what: 'An order on account may go without a key: then each one counts.',
       command: post('/orders', { item: 'A lamp', quantity: 2 }),
+    },
+    {
+      what: 'An order under an id that you have made up needs no key: 201, and when it is sent again 200 with the same order.',
+      command: put(`/orders/${randomUUID()}`, { item: 'A broom', quantity: 1 }),
+    },
+    {
+      what: 'A reference of yours belongs to one order. Without a key the same line is no retry but a second order: 409, naming the first.',
+      command: post('/orders', { item: 'A bucket', quantity: 1, reference: `R-${key}` }),
+    },
+    { what: 'Your profile. Its version is the "ETag".', command: `curl -i ${origin}/profile ${asAlice}` },
+    {
+      what: 'Change the profile that you have read, by its "ETag". Sent again it gets 412: that version is no more, and nobody overwrites what they have not seen.',
+      command: put('/profile', { name: 'Alice', address: '1 Mill Lane' }, 'If-Match: "1"'),
+    },
+    {
+      what: 'The contact form of a page sends no key and no token. Twice within ten seconds is one message, with the same thanks.',
+      command: `curl -i ${origin}/contact ${json({ email: 'dora@example.com', message: 'Is the lamp still there?' })}`,
+    },
+    {
+      what: 'Move money. The transaction id tells a retry: 201, and when it is sent again 200 with the same transfer, and nothing moves.',
+      command: post('/transfers', { transactionId: randomUUID(), from: 'alice-current', to: 'bob-current', amount: 500 }),
+    },
+    { what: 'What is left in your accounts.', command: get('/accounts') },
+    {
+      what:
+        'Reserve a chair, for as long as RESERVATION_TTL says (ten minutes). ' +
+        'Buy it with POST /reservations/<reference>/commit or put it back with …/cancel; a second click is answered like the first.',
+      command: post('/reservations', { item: 'A chair', quantity: 1 }, randomUUID()),
+    },
+    { what: 'What is still on the shelf: less by what is reserved, until that expires.', command: get('/stock') },
+    {
+      what:
+        'Import products. The supplier, who says what they cost, is down for the first try: 502. ' +
+        'The same line sent again goes on behind the batches that were finished.',
+      command: post('/imports', { products: [{ sku: `DOWN-ONCE-${key.slice(0, 8).toUpperCase()}`, name: 'A kettle' }] }, randomUUID()),
     },
     { what: 'Your orders and payments.', command: `${get('/orders')}; ${get('/payments')}` },
   ];

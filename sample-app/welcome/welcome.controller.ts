@@ -5,7 +5,7 @@ import { thingsToTry } from './things-to-try.js';
 
 @Controller()
 export class WelcomeController {
-  @Get()
+  @Get('things-to-try')
   @Public(true)
   @Header('Content-Type', 'text/html; charset=utf-8')
   @Header('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'")
@@ -18,7 +18,7 @@ export class WelcomeController {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>A shop that charges once</title>
+<title>Things to try · A shop that charges once</title>
 <style>
   :root { color-scheme: light dark; }
   body { max-width: 50rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.5 system-ui, sans-serif; }
@@ -28,8 +28,8 @@ export class WelcomeController {
 </head>
 <body>
 <main>
-<h1>A shop that charges once</h1>
-<p>Every <code>POST</code> here can be retried safely: the first request with a key runs the handler, every later one
+<h1>Things to try</h1>
+<p><a href="/">The page</a> shows the same with buttons. Every <code>POST</code> here can be retried safely: the first request with a key runs the handler, every later one
 gets the first answer, byte for byte. Paste these lines into a shell:</p>
 <ol>
 ${items.join('\n')}

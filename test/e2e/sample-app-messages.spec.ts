@@ -142,12 +142,12 @@ describe('confirmations by e-mail', () => {
   it('wait for a mail server that is away, and are then sent once, by whichever shop', async () => {
     postOffice.refuses = true;
     const orders = [await pay('A carpet'), await pay('A curtain'), await pay('A cushion')].map(({ orderId }) => orderId);
-    await shop.waitForLine(/The confirmation of order .* can't be sent yet/);
+    await shop.waitForLine(/The mail about .* can't be sent yet/);
     await stop(shop);
     postOffice.refuses = false;
 
     const [one, other] = await Promise.all([startShop(), startShop()]);
-    while ((await database.pool.query('select from pending_mails')).rowCount !== 0) await pause(20);
+    await nothingIsPending();
     await stop(other); // it finishes what it has begun
     shop = one;
     for (const orderId of orders) expect(postOffice.mails.filter(({ source }) => source.includes(orderId))).toHaveLength(1);
@@ -167,6 +167,49 @@ describe('confirmations by e-mail', () => {
   });
 });
 
+describe('a mail', () => {
+  it('is sent once, however many shops and retries come upon it, and though it is noted down again afterwards', async () => {
+    const other = await startShop();
+    const key = randomUUID();
+    const body = JSON.stringify({ amount: 4200, card: 'tok_visa', description: 'A storm lantern' });
+    const headers = { ...AUTHORIZATION, 'Content-Type': 'application/json', 'Idempotency-Key': key };
+    const send = (url: string): Promise<Response> => fetch(`${url}/payments`, { method: 'POST', headers, body });
+    await Promise.all(Array.from({ length: 20 }, (_, number) => send(number % 2 === 0 ? shop.url : other.url)));
+    const { orderId } = (await (await send(shop.url)).json()) as { orderId: string };
+    await postOffice.mailAbout(orderId);
+    await nothingIsPending();
+
+    await database.pool.query(
+      `insert into pending_mails (about, recipient, subject, text) values ($1::uuid, 'alice@example.com', $1::uuid::text, '')`,
+      [orderId],
+    );
+    await pay('A snuffer'); // has both of them look
+    await nothingIsPending();
+    await stop(other);
+    expect(postOffice.mails.filter(({ source }) => source.includes(orderId))).toHaveLength(1);
+  });
+
+  it("whose shop dies before it hears the server's yes is sent again, under the same Message-ID", async () => {
+    postOffice.beforeYes = async () => {
+      shop.kill('SIGKILL');
+      await shop.exited;
+    };
+    const { orderId } = await pay('A tinderbox');
+    await shop.exited;
+    postOffice.beforeYes = undefined;
+    shop = await startShop();
+    await nothingIsPending();
+    const copies = postOffice.mails.filter(({ source }) => source.includes(orderId));
+    expect(copies).toHaveLength(2);
+    const ids = copies.map(({ source }) => /^Message-ID:\s+(<\S+>)/im.exec(source)?.[1]); // a long one is on a line of its own
+    expect(ids).toEqual([expect.any(String), ids[0]]);
+  });
+});
+
+async function nothingIsPending(): Promise<void> {
+  while ((await database.pool.query('select from pending_mails')).rowCount !== 0) await pause(20);
+}
+
 interface Mail {
   readonly recipients: readonly string[];
   readonly source: string;
@@ -177,6 +220,8 @@ interface PostOffice {
   readonly mails: readonly Mail[];
   /** Whether it is out of order. */
   refuses: boolean;
+  /** What happens when a mail is there and nobody has been told so yet. */
+  beforeYes: (() => Promise<void>) | undefined;
   mailAbout(orderId: string): Promise<Mail>;
   close(): Promise<void>;
 }
@@ -190,6 +235,7 @@ async function openPostOffice(): Promise<PostOffice> {
     onConnect: (_session, done) => done(office.refuses ? new Error('Out of order') : null),
     onData: callbackify(async (stream: SMTPServerDataStream, { envelope }: SMTPServerSession) => {
       mails.push({ recipients: envelope.rcptTo.map(({ address }) => address), source: await text(stream) });
+      await office.beforeYes?.();
     }),
   });
   server.on('error', () => undefined); // a shop that ends does not say goodbye
@@ -199,6 +245,7 @@ async function openPostOffice(): Promise<PostOffice> {
     url: `smtp://127.0.0.1:${(listener.address() as AddressInfo).port}`,
     mails,
     refuses: false,
+    beforeYes: undefined,
     async mailAbout(orderId) {
       for (;;) {
         const mail = mails.find(({ source }) => source.includes(orderId));

@@ -60,7 +60,7 @@ async function list<Entry>(shop: AppProcess, path: string): Promise<Entry[]> {
 }
 
 async function getPage(shop: AppProcess, host: string): Promise<{ contentType: string | undefined; page: string }> {
-  const [response] = (await once(get(shop.url, { headers: { host } }), 'response')) as [IncomingMessage];
+  const [response] = (await once(get(`${shop.url}/things-to-try`, { headers: { host } }), 'response')) as [IncomingMessage];
   return { contentType: response.headers['content-type'], page: await text(response) };
 }
 
@@ -88,15 +88,26 @@ describe('the sample shop', () => {
       [200, 200], // the shop's own
       [200, 200], // the mailbox
       [201, 201], // the payout and its webhooks
+      [201, 201], // the refund and its own
       [402, 402], // the declined card
       [502, 201], // the provider that is down once
       [400, 400], // no key
       [201, 201], // two orders without a key
+      [201, 200], // an order under an id of the client
+      [201, 409], // a second order of the same reference
+      [200, 200], // the profile
+      [200, 412], // two changes of one version of it
+      [201, 201], // the contact form, clicked twice
+      [201, 200], // the transfer, and the same one again
+      [200, 200], // the accounts
+      [201, 201], // the reservation and its replay
+      [200, 200], // the stock
+      [502, 201], // the import whose supplier is down once
       [200, 200], // all orders
       [200, 200], // all payments
     ]);
     expect(await bookOf(shop, 'A lamp')).toEqual(['charged']);
-    expect(await tracesOf(shop, 'A lamp')).toEqual({ orders: 3, payments: 1, ledger: ['provider', 'bank'] }); // two orders have no payment
+    expect(await tracesOf(shop, 'A lamp')).toEqual({ orders: 3, payments: 1, ledger: ['provider', 'bank', 'sales'] }); // two orders have no payment
     expect(await bookOf(shop, 'A mug')).toEqual(['declined']);
     expect(await tracesOf(shop, 'A mug')).toEqual({ orders: 0, payments: 0, ledger: [] });
     expect(await bookOf(shop, 'A spoon')).toEqual(['unavailable', 'charged']);

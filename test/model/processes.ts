@@ -19,6 +19,7 @@ export function settingsOf(mode: Mode, onLostExecution: ExecutionSettings['onLos
     retentionMs: RETENTION_UNITS * UNIT_MS,
     leaseMs: LEASE_UNITS * UNIT_MS,
     retryAfterMs: 1000,
+    window: undefined,
     onLostExecution,
     durableClaim: mode === 'plain',
     atomic: mode === 'atomic' ? { isolation: undefined, retries: 0 } : undefined,

@@ -203,7 +203,7 @@ async function booksOf({ pool }: TestDatabase, key: string, description: string)
             (select count(*)::int from paid) as payments,
             (select count(*)::int from ledger_entries where payment_id in (select id from paid)) as "ledgerEntries",
             array(select outcome from provider_charges where description = $2 order by called_at) as provider,
-            (select count(*)::int from pending_mails where order_id in (select id from ordered)) as "pendingMails",
+            (select count(*)::int from pending_mails where about in (select id from ordered)) as "pendingMails",
             array(select substring(source from 'Message-ID: ([^[:space:]]+)')
                     from received_mails, ordered where strpos(source, ordered.id::text) > 0) as mails,
             array(select name from idempotency_steps where id in (select id from recorded)) as steps`,

@@ -6,7 +6,7 @@
 import 'reflect-metadata';
 import { Steps } from '../../../lib/recipes/steps.js';
 import { Ledger } from '../../../sample-app/ledger/ledger.js';
-import { OrderMails } from '../../../sample-app/mail/order-mails.js';
+import { Outbox } from '../../../sample-app/mail/outbox.js';
 import { PaymentsService } from '../../../sample-app/payments/payments.service.js';
 import { PaymentProvider } from '../../../sample-app/provider/payment-provider.js';
 import { FatalPoints } from '../fatal-points.js';
@@ -17,9 +17,9 @@ points.watchCalls(PaymentsService, 'pay', 'charge');
 points.watchCalls(Steps, 'step');
 points.watchCalls(PaymentProvider, 'charge');
 points.watchCalls(Ledger, 'enter');
-points.watchCalls(OrderMails, 'noteDown', 'sendOnce', 'send');
+points.watchCalls(Outbox, 'noteDown', 'sendOnce', 'send');
 
-const mails = OrderMails as unknown as { prototype: Record<'sendPending' | 'sendOnce', (...args: unknown[]) => Promise<void>> };
+const mails = Outbox as unknown as { prototype: Record<'sendPending' | 'sendOnce', (...args: unknown[]) => Promise<void>> };
 const { sendPending, sendOnce } = mails.prototype;
 let looking = false;
 

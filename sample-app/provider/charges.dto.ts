@@ -1,7 +1,7 @@
 import { Length } from 'class-validator';
 
-export class PayOutDto {
-  /** Of the charges that are to be paid out. */
+export class ChargesDto {
+  /** Of the charges that are meant. */
   @Length(1, 200)
   description!: string;
 }
