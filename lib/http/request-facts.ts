@@ -46,6 +46,8 @@ export interface ResponseDoor {
   pendingHeaders(): OutgoingHttpHeaders;
   /** Sets a header for the answer the framework will write. A Content-Type is that of the JSON it will write. */
   setHeader(name: string, value: string): void;
+  /** Notes status and headers; what it returns puts them back as they are now. Only while nothing has been written. */
+  remember(): () => void;
   /** Keeps a `@Render()` handler's view from being made, where the answer has left already and there is nothing to show. */
   muteViews(): void;
 }
@@ -93,7 +95,8 @@ interface FastifyReply {
   readonly raw: ServerResponse;
   /** Its own and those of the raw response; its own win. */
   getHeaders(): OutgoingHttpHeaders;
-  header(name: string, value: string): unknown;
+  header(name: string, value: unknown): unknown;
+  removeHeader(name: string): unknown;
 }
 
 function isFastify(request: unknown): request is FastifyRequest {
@@ -105,6 +108,7 @@ function expressDoor(raw: ExpressResponse): ResponseDoor {
     raw,
     pendingHeaders: () => ({}),
     setHeader: (name, value) => void (name === 'content-type' ? setJsonType(raw, value) : raw.setHeader(name, value)),
+    remember: () => rememberHead(raw),
     muteViews: () => void Object.assign(raw, { render: nothing }),
   };
 }
@@ -127,7 +131,25 @@ function fastifyDoor(reply: FastifyReply): ResponseDoor {
     raw: reply.raw,
     pendingHeaders: () => reply.getHeaders(),
     setHeader: (name, value) => void reply.header(name, value),
+    remember() {
+      const [restoreRaw, below, both] = [rememberHead(reply.raw), reply.raw.getHeaders(), reply.getHeaders()];
+      return () => {
+        restoreRaw();
+        for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
+        for (const [name, value] of Object.entries(both)) if (value !== below[name]) reply.header(name, value);
+      };
+    },
     muteViews: () => void Object.assign(reply, { view: nothing }),
+  };
+}
+
+function rememberHead(raw: ServerResponse): () => void {
+  const { statusCode, statusMessage } = raw;
+  const headers = raw.getHeaders();
+  return () => {
+    Object.assign(raw, { statusCode, statusMessage });
+    for (const name of raw.getHeaderNames()) raw.removeHeader(name);
+    for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.setHeader(name, value);
   };
 }
 

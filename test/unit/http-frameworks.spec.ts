@@ -347,7 +347,8 @@ describe('a response that has closed', () => {
     const done = deferred();
     const server = await RawServer.start((_request, response) => {
       response.once('close', () => {
-        const door = { raw: response, pendingHeaders: () => ({}), setHeader: () => undefined, muteViews: () => undefined };
+        const nothing = (): void => undefined;
+        const door = { raw: response, pendingHeaders: () => ({}), setHeader: nothing, remember: () => nothing, muteViews: nothing };
         replayResponse(door, { status: 200, headers: [], body: Buffer.from('x') }, {});
         done.resolve();
       });
