@@ -108,7 +108,9 @@ export class StoreUnavailable extends IdempotencyError {
   readonly code = 'IDEMPOTENCY_STORE_UNAVAILABLE';
   readonly status = 503;
   readonly title = 'Idempotency records are unavailable';
-  constructor(options?: { readonly cause?: unknown; readonly retryAfterMs?: number }) {
+  /** Whether it is certain that nothing of what was asked has left for Postgres. */
+  readonly unsent: boolean;
+  constructor(options?: { readonly cause?: unknown; readonly retryAfterMs?: number; readonly unsent?: boolean }) {
     super(
       'Idempotency records cannot be reached right now, so nothing was done. Send the same request again in a moment, with its key if it has one.',
       {
@@ -116,6 +118,7 @@ export class StoreUnavailable extends IdempotencyError {
         ...options,
       },
     );
+    this.unsent = options?.unsent ?? false;
   }
 }
 

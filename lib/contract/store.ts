@@ -64,8 +64,11 @@ export interface IdempotencyStore {
    */
   recordStep(ownership: Ownership, step: RecordedStep, withinMs: number): Promise<boolean>;
 
-  /** Resolves when all that was committed in this database until now is on disk. */
-  flush(withinMs: number): Promise<void>;
+  /**
+   * Makes a claim durable whose commit has not waited for the disk. `false` when it is not this owner's
+   * any more: superseded, or forgotten by a crash of Postgres.
+   */
+  flush(ownership: Ownership, withinMs: number): Promise<boolean>;
 
   /**
    * Opens a transaction of the application's. Where it holds the record's row, nobody can take that
@@ -83,6 +86,14 @@ export interface IdempotencyStore {
 
   /** Prolongs many leases at once; the ids of those that were still owned. */
   renew(leases: readonly Lease[], withinMs: number): Promise<readonly string[]>;
+
+  /**
+   * Calls `onHint`, never within this call, when the record may have come to its end at the hands of
+   * another process, and once when it begins to listen, since that may have happened before. Hints come
+   * for nothing, late, or never: whoever needs to know looks from time to time all the same. Nothing is
+   * thrown where hints can't be had. The returned function ends it, and may be called at any time.
+   */
+  listen(id: string, onHint: () => void): () => void;
 
   find(identity: Identity): Promise<RecordSummary | undefined>;
 
@@ -120,4 +131,13 @@ export interface IdempotencyStore {
 export interface StoreFindings {
   /** Postgres' setting of that name: with `off`, an answer can leave before its record is on disk. */
   readonly synchronousCommit: string;
+  /** The narrowest limit on connections; `undefined` behind a pooler, whose own limits nobody tells us. */
+  readonly connectionLimit: ConnectionLimit | undefined;
+}
+
+/** How many connections this role may have to this database at once, all processes together. */
+export interface ConnectionLimit {
+  readonly connections: number;
+  /** Whose limit it is: `max_connections` without those that are reserved for others, or a CONNECTION LIMIT. */
+  readonly of: 'server' | 'database' | 'role';
 }

@@ -46,6 +46,11 @@ export interface RecordTransaction {
   readonly client: TransactionClient;
   /** Resets Postgres' idle timer. Never rejects: a broken connection shows at the next real statement. */
   keepAlive(): Promise<void>;
+  /**
+   * Asks for what would otherwise be told at COMMIT: deferred constraints are checked, now and from here on, and a
+   * serializable transaction that holds its record's row hears if another one has doomed it. Rejects with what Postgres says.
+   */
+  probe(): Promise<void>;
   /** Undoes everything since the handler began; the row stays held. From here on what was handed out throws. */
   rollBackToStart(): Promise<void>;
   /** A part of it that can be undone by itself. */

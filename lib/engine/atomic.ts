@@ -135,6 +135,18 @@ export function writeEnd({ ownership, settings }: OwnedExecution, transaction: R
   }
 }
 
+/**
+ * Meets another transaction now rather than at COMMIT, when the answer is made and the handler can't be
+ * repeated any more. What else is wrong is found again at the end, and told there.
+ *
+ * @throws what another run of the handler may not meet
+ */
+export async function probe(transaction: RecordTransaction): Promise<void> {
+  await transaction.probe().catch((error: unknown) => {
+    if (isTransient(error)) throw error;
+  });
+}
+
 /** A statement of ours failed: the handler had met an error that it did not pass on, or the connection is gone. */
 export function failureOf(cause: unknown): IdempotencyError {
   if (isIdempotencyError(cause)) return cause;

@@ -1,4 +1,5 @@
 /** An execution, from the claim to its settlement. It waits for nothing and decides nothing. */
+import { ExecutionSuperseded } from '../contract/errors.js';
 import type { Claim, Identity, Ownership } from '../contract/record.js';
 import type { ExecutionSettings } from '../contract/settings.js';
 import type { RecordTransaction } from '../contract/transaction.js';
@@ -30,6 +31,7 @@ export class OwnedExecution {
   #lost = false;
   #abort: AbortController | undefined;
   #callOff: () => Promise<void> = () => Promise.resolve();
+  readonly #recordings = new Set<Promise<void>>();
 
   constructor(private readonly facts: ExecutionFacts) {}
 
@@ -101,6 +103,24 @@ export class OwnedExecution {
   /** Ends it if nothing has happened yet. */
   callOff(): Promise<void> {
     return this.#callOff();
+  }
+
+  /**
+   * Records a phase before the end: whether any was recorded decides what the end is. One that comes
+   * later, as a forgotten `await` lets it, would be recorded for nobody, and its rows be there twice.
+   *
+   * @throws ExecutionSuperseded once the end is on its way
+   */
+  async recording(work: () => Promise<void>): Promise<void> {
+    if (this.settling) throw new ExecutionSuperseded();
+    const recording = work();
+    this.#recordings.add(recording);
+    await recording.finally(() => this.#recordings.delete(recording));
+  }
+
+  /** Resolves when no phase is being recorded. Never rejects. */
+  async recorded(): Promise<void> {
+    await Promise.allSettled(this.#recordings);
   }
 
   /** Notes that somebody else owns the key. `false` if that was known already. */

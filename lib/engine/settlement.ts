@@ -30,6 +30,7 @@ export class Settlements {
 
   async settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     execution.settling = true;
+    await execution.recorded();
     const settlement = await (execution.transaction === undefined
       ? this.#settlePlain(execution, ending)
       : this.#settleAtomic(execution, ending, execution.transaction));
@@ -42,6 +43,7 @@ export class Settlements {
     if (outer === undefined) return this.settle(execution, ending);
     if (ending.kind === 'free') return this.settle(execution, ending);
     execution.settling = true;
+    await execution.recorded();
     this.parts.leases.drop(execution); // from the write on, the transaction holds its row
     try {
       if (await writeEnd(execution, outer, ending)) {

@@ -1,7 +1,8 @@
 /**
  * Where requests wait for an answer that is in the making. All that wait for one key in this process
  * wait together: while the execution is at work here, its end tells them; otherwise one of them at a
- * time, the scout, goes and looks, and tells the others what it has found.
+ * time, the scout, goes and looks, and tells the others what it has found. Hints from elsewhere send
+ * the scout at once. They may be missing, late or wrong, so that it also goes after pauses.
  */
 import type { Clock } from '../contract/clock.js';
 
@@ -22,6 +23,9 @@ interface Room<News> {
   cancelPause: (() => void) | undefined;
   /** Out looking right now. */
   scout: Waiter<News> | undefined;
+  /** Something has happened since the scout went: what it finds may be older. */
+  lookAgain: boolean;
+  stopListening: (() => void) | undefined;
 }
 
 export class WaitingRooms<News> {
@@ -29,18 +33,22 @@ export class WaitingRooms<News> {
   #count = 0;
   #closed = false;
 
-  /** @param isHere whether the execution of that identity is at work in this process, and so will tell its end */
+  /**
+   * @param isHere whether the execution of that identity is at work in this process, and so will tell its end
+   * @param listen for hints that the record has changed elsewhere; returns how to stop it
+   */
   constructor(
     private readonly clock: Clock,
     private readonly maxWaiters: number,
     private readonly isHere: (id: string) => boolean,
+    private readonly listen: (id: string, onHint: () => void) => () => void,
   ) {}
 
   /** `undefined` when there are too many already, or nobody waits any longer. */
   enter(id: string, waitMs: number, signal: AbortSignal | undefined): Waiter<News> | undefined {
     if (this.#closed || this.#count >= this.maxWaiters || signal?.aborted) return undefined;
     this.#count += 1;
-    const room = this.#rooms.get(id) ?? { waiters: [], pauseMs: FIRST_PAUSE_MS, cancelPause: undefined, scout: undefined };
+    const room = this.#rooms.get(id) ?? newRoom<News>();
     this.#rooms.set(id, room);
     const waiter = new Waiter<News>(
       this.clock,
@@ -61,9 +69,9 @@ export class WaitingRooms<News> {
   /** The key may be free: somebody should look at once, and one is enough. */
   nudge(id: string): void {
     const room = this.#rooms.get(id);
-    if (room === undefined || room.scout !== undefined) return;
+    if (room === undefined) return;
     room.pauseMs = FIRST_PAUSE_MS;
-    this.#wakeOne(room);
+    this.#lookNow(room);
   }
 
   /** Nobody waits any longer, nor will. */
@@ -73,8 +81,13 @@ export class WaitingRooms<News> {
   }
 
   #sendScout(id: string, room: Room<News>): void {
-    if (room.scout !== undefined && room.scout.isWaiting) room.scout = undefined;
-    if (room.scout !== undefined || room.cancelPause !== undefined || this.isHere(id)) return;
+    const cameBack = room.scout?.isWaiting ?? false;
+    if (cameBack) room.scout = undefined;
+    if (this.isHere(id)) return stopListening(room);
+    if (room.scout !== undefined || room.cancelPause !== undefined) return;
+    // Not before the first look was in vain: most executions are over by then.
+    if (cameBack) room.stopListening ??= this.listen(id, () => !this.isHere(id) && this.#lookNow(room));
+    if (room.lookAgain) return this.#wakeOne(room);
     room.cancelPause = this.clock.after(room.pauseMs, () => {
       room.cancelPause = undefined;
       room.pauseMs = Math.min(2 * room.pauseMs, LONGEST_PAUSE_MS);
@@ -82,10 +95,16 @@ export class WaitingRooms<News> {
     });
   }
 
+  #lookNow(room: Room<News>): void {
+    if (room.scout === undefined) this.#wakeOne(room);
+    else room.lookAgain = true;
+  }
+
   #wakeOne(room: Room<News>): void {
     room.cancelPause?.();
     room.cancelPause = undefined;
     room.scout = room.waiters.find((waiter) => waiter.isWaiting);
+    room.lookAgain = room.scout === undefined;
     room.scout?.wake({ kind: 'look' });
   }
 
@@ -95,8 +114,25 @@ export class WaitingRooms<News> {
     if (room.scout === waiter) room.scout = undefined;
     if (room.waiters.length > 0) return this.#sendScout(id, room);
     room.cancelPause?.();
+    stopListening(room);
     this.#rooms.delete(id);
   }
+}
+
+function newRoom<News>(): Room<News> {
+  return {
+    waiters: [],
+    pauseMs: FIRST_PAUSE_MS,
+    cancelPause: undefined,
+    scout: undefined,
+    lookAgain: false,
+    stopListening: undefined,
+  };
+}
+
+function stopListening<News>(room: Room<News>): void {
+  room.stopListening?.();
+  room.stopListening = undefined;
 }
 
 export class Waiter<News> {

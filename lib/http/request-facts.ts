@@ -46,6 +46,8 @@ export interface ResponseDoor {
   pendingHeaders(): OutgoingHttpHeaders;
   /** Sets a header for the answer the framework will write. A Content-Type is that of the JSON it will write. */
   setHeader(name: string, value: string): void;
+  /** Notes status and headers; what it returns puts them back as they are now. Only while nothing has been written. */
+  remember(): () => void;
   /** Keeps a `@Render()` handler's view from being made, where the answer has left already and there is nothing to show. */
   muteViews(): void;
   /** Makes it 304, which has no content, whatever the application goes on to give the framework for it. */
@@ -99,7 +101,8 @@ interface FastifyReply {
   send(payload?: unknown): unknown;
   /** Its own and those of the raw response; its own win. */
   getHeaders(): OutgoingHttpHeaders;
-  header(name: string, value: string): unknown;
+  header(name: string, value: unknown): unknown;
+  removeHeader(name: string): unknown;
 }
 
 function isFastify(request: unknown): request is FastifyRequest {
@@ -111,6 +114,7 @@ function expressDoor(raw: ExpressResponse): ResponseDoor {
     raw,
     pendingHeaders: () => ({}),
     setHeader: (name, value) => void (name === 'content-type' ? setJsonType(raw, value) : raw.setHeader(name, value)),
+    remember: () => rememberHead(raw),
     muteViews: () => void Object.assign(raw, { render: nothing }),
     notModified() {
       raw.statusCode = NOT_MODIFIED; // Express itself then leaves the content out
@@ -137,6 +141,14 @@ function fastifyDoor(reply: FastifyReply): ResponseDoor {
     raw: reply.raw,
     pendingHeaders: () => reply.getHeaders(),
     setHeader: (name, value) => void reply.header(name, value),
+    remember() {
+      const [restoreRaw, below, both] = [rememberHead(reply.raw), reply.raw.getHeaders(), reply.getHeaders()];
+      return () => {
+        restoreRaw();
+        for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
+        for (const [name, value] of Object.entries(both)) if (value !== below[name]) reply.header(name, value);
+      };
+    },
     muteViews: () => void Object.assign(reply, { view: nothing }),
     notModified: () => sendWithoutContent(reply),
   };
@@ -148,6 +160,16 @@ function sendWithoutContent(reply: FastifyReply): void {
   reply.raw.statusCode = NOT_MODIFIED;
   reply.send = (payload) => send.call(reply, reply.statusCode === NOT_MODIFIED ? undefined : payload);
   Object.assign(reply, { view: () => reply.send() });
+}
+
+function rememberHead(raw: ServerResponse): () => void {
+  const { statusCode, statusMessage } = raw;
+  const headers = raw.getHeaders();
+  return () => {
+    Object.assign(raw, { statusCode, statusMessage });
+    for (const name of raw.getHeaderNames()) raw.removeHeader(name);
+    for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.setHeader(name, value);
+  };
 }
 
 /** What both leave on the request; read when asked for, since most requests carry no key and are asked for one header only. */

@@ -74,7 +74,7 @@ export class HandlerExecution implements IdempotentExecution {
     this.#steps ??= new Steps({
       store: this.store,
       execution: this.execution,
-      partOf: this.partOf?.transaction,
+      partOf: () => this.partOf?.transaction,
       apart: withinStep,
       guard: refuseWithinStep,
     });

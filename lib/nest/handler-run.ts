@@ -11,8 +11,17 @@ export interface HandlerWitness {
   gave(value: unknown): void;
   /** The handler's own work is over, one way or the other. */
   ended(): void;
-  /** The handler has failed: whether it is to be called once more, or which error is to be passed on. */
-  failed?(error: unknown): Promise<'again' | { readonly error: unknown }>;
+  /** Where it may be called more than once. */
+  readonly repetition?: Repetition;
+}
+
+export interface Repetition {
+  /** The handler is about to be called. */
+  begins(): void;
+  /** It has done its work: throws what is to count as its failure all the same. */
+  done(value: unknown): Promise<void>;
+  /** It has failed: whether it is to be called once more, or which error is to be passed on. */
+  failed(error: unknown): Promise<'again' | { readonly error: unknown }>;
 }
 
 type HandlerEnd = { readonly kind: 'fulfilled' } | { readonly kind: 'rejected'; readonly error: unknown };
@@ -62,7 +71,7 @@ export class HandlerRun {
     if (this.#closed) throw new HandlerTooLate();
     this.#begun = true;
     this.#atWork += 1;
-    if (this.witness.failed !== undefined) return this.#followPromise(this.#repeatedly(call, this.witness.failed.bind(this.witness)));
+    if (this.witness.repetition !== undefined) return this.#followPromise(repeatedly(call, this.witness.repetition));
     let result: unknown;
     try {
       result = call();
@@ -87,18 +96,6 @@ export class HandlerRun {
     }
   }
 
-  async #repeatedly(call: () => unknown, failed: NonNullable<HandlerWitness['failed']>): Promise<unknown> {
-    for (;;) {
-      try {
-        const result = await call();
-        return isObservable(result) ? await lastValueFrom(result) : result;
-      } catch (error) {
-        const next = await failed(error);
-        if (next !== 'again') throw next.error;
-      }
-    }
-  }
-
   #fulfil(value: unknown): void {
     this.witness.gave(value);
     this.#ended({ kind: 'fulfilled' });
@@ -110,6 +107,21 @@ export class HandlerRun {
     if (this.#atWork > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
     this.witness.ended();
+  }
+}
+
+async function repeatedly(call: () => unknown, repetition: Repetition): Promise<unknown> {
+  repetition.begins();
+  for (;;) {
+    try {
+      const result = await call();
+      const value = isObservable(result) ? await lastValueFrom(result) : result;
+      await repetition.done(value);
+      return value;
+    } catch (error) {
+      const next = await repetition.failed(error);
+      if (next !== 'again') throw next.error;
+    }
   }
 }
 

@@ -10,7 +10,7 @@
 import { Observable } from 'rxjs';
 import type { CallHandler } from '@nestjs/common';
 import type { Clock } from '../contract/clock.js';
-import { AnswerTooEarly, AnswerTooLarge, StoreUnavailable, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
+import { AnswerTooEarly, AnswerTooLarge, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import { isTransient } from '../engine/atomic.js';
 import type { Engine } from '../engine/engine.js';
@@ -20,8 +20,9 @@ import { toRecordedResponse } from '../http/recorded-headers.js';
 import { tapResponse } from '../http/response-tap.js';
 import type { AnswerHead, HeldAnswer, Instead, ResponseTap, TapHooks } from '../http/response-tap.js';
 import type { ResponseDoor } from '../http/request-facts.js';
+import { HandlerRepetition } from './handler-repetition.js';
 import { HandlerRun, HandlerTooLate } from './handler-run.js';
-import type { HandlerWitness } from './handler-run.js';
+import type { HandlerWitness, Repetition } from './handler-run.js';
 import { streamOf } from './streams.js';
 
 export interface KeyedRequestParts {
@@ -56,13 +57,14 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
   #abandoned = false;
   /** An answer that could not be held is on its way, and it is none to keep. */
   #notKept = false;
-  #repeats = 0;
-  readonly failed: HandlerWitness['failed'];
+  readonly repetition?: Repetition;
 
   constructor(private readonly parts: KeyedRequestParts) {
     const { response, execution, clock } = parts;
     const { maxBodyBytes, leaseMs, atomic } = execution.settings;
-    if (atomic !== undefined) this.failed = (error) => this.#repeatOrPassOn(error, atomic.retries);
+    if (atomic !== undefined) {
+      this.repetition = new HandlerRepetition({ ...parts, retries: atomic.retries, isWanted: () => !this.#abandoned });
+    }
     execution.whenCalledOff(() => this.#callOff());
     this.#answeredBefore = response.raw.headersSent;
     this.#run = new HandlerRun(this);
@@ -118,7 +120,7 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
     if (this.#atomic && this.#run.atWork && this.#keeps(answer.status)) {
       if (!(await this.#handlerDone())) return this.#refuseAnswer(new AnswerTooEarly());
       if (this.#abandoned) return undefined;
-      if (this.#threw) return this.#refuseAnswer(new TransactionFailed(false, { cause: this.#run.error })); // it promised too much
+      if (this.#threw) return this.#refuseAnswer(new TransactionFailed(isTransient(this.#run.error), { cause: this.#run.error })); // it promised too much
     }
     if (answer.truncated && this.#run.fulfilled) return this.#seal(answer.status);
     if (answer.truncated || !this.#keeps(answer.status)) return this.#failedWith();
@@ -209,17 +211,6 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
     if (this.parts.isWithin(this.#run)) void this.#run.whenIdle().then(() => this.#settle({ kind: 'free' }));
     else void this.#settleByHandler();
     return undefined;
-  }
-
-  /** A handler that met another transaction may be repeated as a whole; otherwise the client is told to try again. */
-  async #repeatOrPassOn(error: unknown, retries: number): Promise<'again' | { readonly error: unknown }> {
-    if (!isTransient(error)) return { error };
-    try {
-      if (this.#repeats++ < retries && (await this.parts.engine.restart(this.parts.execution))) return 'again';
-    } catch (cause) {
-      return { error: this.parts.refusal(new StoreUnavailable({ cause })) };
-    }
-    return { error: this.parts.refusal(new TransactionFailed(true, { cause: error })) };
   }
 
   get #atomic(): boolean {

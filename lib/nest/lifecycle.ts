@@ -4,13 +4,14 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap, OnApplicationSh
 import { ModulesContainer } from '@nestjs/core';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
-import type { IdempotencyStore } from '../contract/store.js';
+import type { ConnectionLimit, IdempotencyStore, StoreFindings } from '../contract/store.js';
 import type { Engine } from '../engine/engine.js';
 import { Reaper } from '../engine/reaper.js';
 import { IdempotencyEvents } from './events.js';
 import { joinRepositories } from './join-repositories.js';
 import { applicationPoolSize } from './module-store.js';
 import type { ApplicationDatabase } from './module-store.js';
+import { poolWarnings } from './pool-warnings.js';
 import type { ResolvedOptions } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
 import { APPLICATION, CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
@@ -39,9 +40,9 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    await this.#inspect();
+    const findings = await this.#inspect();
+    this.#warnOfPools(findings?.connectionLimit);
     this.#warnOfShortRetention();
-    this.#warnOfSmallPools();
     this.#warnOfUnprotected();
     if (this.options.joinRepositories) joinRepositories(this.modules, this.application, this.instance);
     this.#reaper?.start();
@@ -57,14 +58,15 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
   }
 
   /** A missing table is the start's fault, not the first request's. An unreachable Postgres is not: requests get 503 until it is back. */
-  async #inspect(): Promise<void> {
+  async #inspect(): Promise<StoreFindings | undefined> {
     try {
-      const { synchronousCommit } = await this.store.inspect();
-      if (synchronousCommit === 'off') {
+      const findings = await this.store.inspect();
+      if (findings.synchronousCommit === 'off') {
         this.#logger.warn(
           'synchronous_commit is off in this database: an answer may leave before its record is on disk, and a crash of Postgres may forget it.',
         );
       }
+      return findings;
     } catch (error) {
       if (!isIdempotencyError(error) || error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') {
         await this.#close();
@@ -73,6 +75,7 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
       this.#logger.warn(
         'Postgres cannot be reached for idempotency records. Requests that carry a key are refused with 503 until it is back.',
       );
+      return undefined;
     }
   }
 
@@ -84,14 +87,10 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     );
   }
 
-  /** An atomic handler holds one of the application's connections; whatever it asks elsewhere needs another one. */
-  #warnOfSmallPools(): void {
-    const atomic = this.routes.all.filter(({ settings }) => settings.atomic !== undefined).map(({ settings }) => settings.handler);
-    if (atomic.length === 0 || applicationPoolSize(this.application) > 1) return;
-    this.#logger.warn(
-      `The application's pool has one connection, and an atomic handler holds it: whatever it asks outside of execution.manager waits for itself. ` +
-        `Give the pool more connections, for ${atomic.join(', ')}.`,
-    );
+  #warnOfPools(limit: ConnectionLimit | undefined): void {
+    const routes = this.routes.all.map(({ settings }) => settings);
+    const pools = { applicationSize: applicationPoolSize(this.application), ownSize: this.options.poolSize };
+    for (const warning of poolWarnings(pools, routes, limit)) this.#logger.warn(warning);
   }
 
   #warnOfUnprotected(): void {

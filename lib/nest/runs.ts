@@ -7,7 +7,7 @@ import { KeyInvalid, StepInvalid, TransactionFailed } from '../contract/errors.j
 import type { IdempotentExecution } from '../contract/execution.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { IdempotencyStore } from '../contract/store.js';
-import { isTransient } from '../engine/atomic.js';
+import { isTransient, probe } from '../engine/atomic.js';
 import type { Engine } from '../engine/engine.js';
 import type { Ending } from '../engine/verdict.js';
 import type { OwnedExecution } from '../engine/execution.js';
@@ -158,7 +158,9 @@ export class Runs {
     }
     for (let repeats = execution.settings.atomic?.retries ?? 0; ; repeats -= 1) {
       try {
-        return await this.#within(new HandlerExecution(execution, this.store, execution.identity.key), work);
+        const value = await this.#within(new HandlerExecution(execution, this.store, execution.identity.key), work);
+        if (repeats > 0 && execution.transaction !== undefined) await probe(execution.transaction);
+        return value;
       } catch (error) {
         if (repeats <= 0 || !isTransient(error) || !(await this.engine.restart(execution))) throw error;
       }

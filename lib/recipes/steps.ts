@@ -5,6 +5,7 @@
  */
 import { ExecutionSuperseded, StepInvalid, StoreUnavailable, TransactionFailed } from '../contract/errors.js';
 import type { StepCall } from '../contract/execution.js';
+import type { RecordedStep } from '../contract/record.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { RecordTransaction } from '../contract/transaction.js';
 import type { OwnedExecution } from '../engine/execution.js';
@@ -18,8 +19,8 @@ const MAX_RESULT_BYTES = 1024 * 1024;
 export interface StepSurroundings {
   readonly store: IdempotencyStore;
   readonly execution: OwnedExecution;
-  /** The atomic transaction around it, if there is one. */
-  readonly partOf: RecordTransaction | undefined;
+  /** The atomic transaction around it, if there is one: another one for each run of the handler. */
+  readonly partOf: () => RecordTransaction | undefined;
   /** Runs foreign work where the atomic transaction can't be used: its outcome must not depend on a rollback. */
   readonly apart: <T>(work: () => T) => T;
   readonly guard: () => void;
@@ -30,27 +31,25 @@ export class Steps {
   /** Which of the handler's runs has used them. */
   #run = 1;
   #recorded: Promise<ReadonlyMap<string, Buffer>> | undefined;
-  #flushed: Promise<void> | undefined;
+  #flushed: Promise<boolean> | undefined;
 
   constructor(private readonly around: StepSurroundings) {}
 
   async step<T>(name: string, work: (call: StepCall) => T | Promise<T>): Promise<T> {
     this.#use(name);
-    const { execution, store, apart } = this.around;
+    const { execution, apart } = this.around;
     const recorded = await this.#find(name);
     if (recorded !== undefined) return fromJson<T>(recorded);
     await this.#makeClaimDurable();
     const result = toJson(name, await apart(() => work({ key: execution.keyFor(name) })));
-    if (execution.keyed && !(await store.recordStep(execution.ownership, { name, result }, execution.settings.storeTimeoutMs))) {
-      throw new ExecutionSuperseded();
-    }
+    if (execution.keyed) await execution.recording(() => this.#record({ name, result }));
     return fromJson<T>(result);
   }
 
   /** @param work is handed the transaction's manager, whatever that is where the application lives */
   async transaction<T>(name: string, work: (manager: unknown) => T | Promise<T>): Promise<T> {
     this.#use(name);
-    const { partOf: transaction } = this.around;
+    const transaction = this.around.partOf();
     if (transaction !== undefined) {
       return transaction.savepoint(async () => fromJson<T>(toJson(name, await work(managerOf(transaction)))));
     }
@@ -70,18 +69,27 @@ export class Steps {
       holdsRecord: false,
     });
     if (phase === undefined) throw new ExecutionSuperseded();
-    let result: Buffer;
     try {
-      result = toJson(name, await work(managerOf(phase)));
-      if (execution.keyed && !(await phase.recordStep(execution.ownership, { name, result }))) throw new ExecutionSuperseded();
+      const result = toJson(name, await work(managerOf(phase)));
+      await execution.recording(() => this.#commit(phase, { name, result }));
+      return result;
     } catch (error) {
-      await phase.rollBack();
+      await phase.rollBack(); // there is nothing left of one whose COMMIT has failed
       throw error;
     }
+  }
+
+  async #commit(phase: RecordTransaction, step: RecordedStep): Promise<void> {
+    const { keyed, ownership } = this.around.execution;
+    if (keyed && !(await phase.recordStep(ownership, step))) throw new ExecutionSuperseded();
     const end = await phase.commit();
     if (end.kind === 'refused') throw new TransactionFailed(end.transient, { cause: end.cause });
-    if (end.kind === 'unknown') await this.#findOut(name, end.cause);
-    return result;
+    if (end.kind === 'unknown') await this.#findOut(step.name, end.cause);
+  }
+
+  async #record(step: RecordedStep): Promise<void> {
+    const { store, execution } = this.around;
+    if (!(await store.recordStep(execution.ownership, step, execution.settings.storeTimeoutMs))) throw new ExecutionSuperseded();
   }
 
   /** A backend may still be committing the phase. Where nobody can tell, the key stays taken until its lease is over. */
@@ -134,7 +142,8 @@ export class Steps {
   async #makeClaimDurable(): Promise<void> {
     const { execution, store } = this.around;
     if (execution.claim.durable || !execution.keyed) return;
-    await (this.#flushed ??= store.flush(execution.settings.storeTimeoutMs));
+    this.#flushed ??= store.flush(execution.ownership, execution.settings.storeTimeoutMs);
+    if (!(await this.#flushed)) throw new ExecutionSuperseded();
   }
 }
 

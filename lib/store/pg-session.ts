@@ -11,15 +11,18 @@ import { GaveUp } from './patience.js';
 import { isTransient } from './postgres-error.js';
 import type { Answer, Deadline, Session, Statement } from './session.js';
 
-export interface PgSessionOptions {
+export interface ConnectionOptions {
   readonly connection: PoolConfig;
-  readonly poolSize: number;
   /** Longest wait for one new connection: a server that accepts and never answers must not fill the pool for good. */
   readonly connectTimeoutMs: number;
   readonly preparedStatements: boolean;
   readonly clock: Clock;
   /** Told the name of every statement that is sent. */
   readonly onStatement?: (name: string) => void;
+}
+
+export interface PgSessionOptions extends ConnectionOptions {
+  readonly poolSize: number;
 }
 
 /**
@@ -44,13 +47,14 @@ export class PgSession implements Session {
   private closed: Promise<void> | undefined;
 
   constructor(private readonly options: PgSessionOptions) {
-    this.pool = new pg.Pool(poolSettings(options));
+    const { poolSize } = options;
+    this.pool = new pg.Pool({ ...connectionSettings(options), max: poolSize, min: 0, allowExitOnIdle: true }); // an idle connection keeps no finished process alive
     this.pool.on('error', () => undefined); // an idle connection broke: the pool has dropped it, and the next call makes a new one
   }
 
   async run<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Answer<Row>> {
     for (let repeats = 0; ; repeats += 1) {
-      const client = await this.connect(deadline);
+      const client = await this.connect(deadline, repeats === 0);
       const reused = this.served.has(client);
       this.served.add(client);
       try {
@@ -75,7 +79,7 @@ export class PgSession implements Session {
     await this.pool.end();
   }
 
-  private async connect(deadline: Deadline): Promise<PoolClient> {
+  private async connect(deadline: Deadline, unsent: boolean): Promise<PoolClient> {
     const arriving = this.pool.connect();
     try {
       return await this.waitFor(arriving, deadline);
@@ -84,7 +88,7 @@ export class PgSession implements Session {
         (late) => late.release(), // somebody else may be waiting for it
         () => undefined,
       );
-      throw new StoreUnavailable({ cause: error });
+      throw new StoreUnavailable({ cause: error, unsent });
     }
   }
 
@@ -95,7 +99,8 @@ export class PgSession implements Session {
       const name = this.options.preparedStatements ? statement.name : undefined;
       const result = await this.waitFor(client.query({ name, text: statement.text, values: [...values], types }), deadline);
       client.release();
-      return { rows: result.rows as Row[], count: result.rowCount ?? 0 };
+      const { processID: backend } = client as { readonly processID?: number };
+      return { rows: result.rows as Row[], count: result.rowCount ?? 0, backend };
     } catch (error) {
       // An answer may still come, or the server is on its way down or has become a standby: nobody gets this connection again.
       client.release(true);
@@ -123,14 +128,12 @@ export class PgSession implements Session {
   }
 }
 
-function poolSettings({ connection, poolSize, connectTimeoutMs }: PgSessionOptions): PoolConfig {
+/** Of a connection of the module's own, wherever it is kept. */
+export function connectionSettings({ connection, connectTimeoutMs }: ConnectionOptions): PoolConfig {
   return {
     fallback_application_name: 'nestjs-idempotency-pg',
     ...connection,
-    max: poolSize,
-    min: 0,
     connectionTimeoutMillis: Math.min(connection.connectionTimeoutMillis || Infinity, connectTimeoutMs),
-    allowExitOnIdle: true, // an idle connection keeps no finished process alive
     ...STATEMENTS_ONE_BY_ONE,
   };
 }

@@ -14,12 +14,14 @@ import { inTime } from './patience.js';
 import { endsConnection, isOfAbortedTransaction, isTransient } from './postgres-error.js';
 import { writeHeaders } from './rows.js';
 import { deadlineIn, type Deadline, type Statement } from './session.js';
-import { COMMIT, KEEP_ALIVE, ROLL_BACK, ROLL_BACK_TO_START, savepoint, type Statements } from './statements.js';
+import { COMMIT, KEEP_ALIVE, ROLL_BACK, ROLL_BACK_TO_START, probe, savepoint, type Statements } from './statements.js';
+import type { Tables } from './table-name.js';
 import type { TransactionGate } from './transaction-gate.js';
 
 export interface TransactionParts {
   readonly loan: Loan;
   readonly gate: TransactionGate;
+  readonly tables: Tables;
   readonly sql: Statements;
   readonly held: HeldRows;
   readonly clock: Clock;
@@ -33,6 +35,8 @@ export class PgTransaction implements RecordTransaction {
   readonly client: TransactionClient;
   /** Whose rows it holds. */
   readonly #owners = new Set<string>();
+  /** The row that it has begun with. */
+  #holds: Ownership | undefined;
   #savepoints = 0;
   #beating = false;
   #ending = false;
@@ -55,8 +59,9 @@ export class PgTransaction implements RecordTransaction {
   }
 
   /** `false`: the row that it should hold is not this owner's any more. */
-  async begin(begin: Statement, holds: string | undefined, deadline: Deadline): Promise<boolean> {
-    if (holds !== undefined) await this.#keepFromRenewal(holds, deadline);
+  async begin(begin: Statement, holds: Ownership | undefined, deadline: Deadline): Promise<boolean> {
+    this.#holds = holds;
+    if (holds !== undefined) await this.#keepFromRenewal(holds.owner, deadline);
     for (;;) {
       try {
         const results = (await this.#send(begin, undefined, deadline)) as unknown as readonly QueryResult[];
@@ -76,6 +81,10 @@ export class PgTransaction implements RecordTransaction {
     onStatement?.(KEEP_ALIVE.name);
     await loan.client.query(KEEP_ALIVE.text).catch(() => undefined);
     this.#beating = false;
+  }
+
+  async probe(): Promise<void> {
+    await this.#ask(probe(this.parts.tables, this.#holds));
   }
 
   /** What the handler wrote is gone, so the handler is over as well: what is still on its way comes too late. */

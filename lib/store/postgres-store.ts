@@ -24,10 +24,11 @@ import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { IdempotencyStore, Lease, StoreFindings } from '../contract/store.js';
 import type { RecordTransaction, TransactionSettings } from '../contract/transaction.js';
 import { HeldRows } from './held-rows.js';
+import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
 import { codeOf } from './postgres-error.js';
-import { assertAgrees, foundRecord, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
-import type { ClaimRow, LapsedRow, RecordRow, StandingRow, StatsRow, StepRow, SummaryRow } from './rows.js';
+import { assertAgrees, connectionLimit, foundRecord, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
+import type { ClaimRow, ConnectionsRow, LapsedRow, RecordRow, StandingRow, StatsRow, StepRow, SummaryRow } from './rows.js';
 import { deadlineIn, type Answer, type Deadline, type Session, type Statement } from './session.js';
 import { statements, type Statements } from './statements.js';
 import { tablesIn, type Tables } from './table-name.js';
@@ -66,17 +67,21 @@ const LAPSED_LOOKED_AT = 1000;
 
 export function createPostgresStore(options: PostgresStoreOptions): PostgresStore {
   const { connection, application, schema, poolSize, preparedStatements, storeTimeoutMs, clock = systemClock, onStatement } = options;
-  const session = new PgSession({ connection, poolSize, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement });
-  return new PostgresStore({ session, application, schema, storeTimeoutMs, clock, onStatement });
+  const ours = { connection, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement };
+  const session = new PgSession({ ...ours, poolSize });
+  const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)) });
+  return new PostgresStore({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement });
 }
 
 export interface PostgresStoreParts extends Pick<PostgresStoreOptions, 'application' | 'schema' | 'storeTimeoutMs' | 'onStatement'> {
   readonly session: Session;
+  readonly notifications: Pick<Notifications, 'listen' | 'close'>;
   readonly clock: Clock;
 }
 
 export class PostgresStore implements IdempotencyStore {
   private readonly session: Session;
+  private readonly notifications: PostgresStoreParts['notifications'];
   private readonly clock: Clock;
   private readonly storeTimeoutMs: number;
   private readonly tables: Tables;
@@ -84,8 +89,9 @@ export class PostgresStore implements IdempotencyStore {
   private readonly held = new HeldRows();
   private readonly transactions: Transactions;
 
-  constructor({ session, application, schema, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
+  constructor({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
     this.session = session;
+    this.notifications = notifications;
     this.clock = clock;
     this.storeTimeoutMs = storeTimeoutMs;
     this.tables = tablesIn(schema);
@@ -178,8 +184,8 @@ export class PostgresStore implements IdempotencyStore {
     return (await this.session.run(this.sql.recordStep, [id, owner, name, result], deadlineIn(this.clock, withinMs))).count === 1;
   }
 
-  async flush(withinMs: number): Promise<void> {
-    await this.session.run(this.sql.flush, [], deadlineIn(this.clock, withinMs));
+  async flush({ id, owner }: Ownership, withinMs: number): Promise<boolean> {
+    return (await this.session.run(this.sql.flush, [id, owner], deadlineIn(this.clock, withinMs))).count === 1;
   }
 
   transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined> {
@@ -226,6 +232,10 @@ export class PostgresStore implements IdempotencyStore {
     const columns = [leases.map(({ id }) => id), leases.map(({ owner }) => owner), leases.map(({ leaseMs }) => leaseMs)];
     const { rows } = await this.session.run<{ readonly id: string }>(this.sql.renew, columns, deadlineIn(this.clock, withinMs));
     return rows.map(({ id }) => id);
+  }
+
+  listen(id: string, onHint: () => void): () => void {
+    return this.notifications.listen(id, onHint);
   }
 
   async find(identity: Identity): Promise<RecordSummary | undefined> {
@@ -316,14 +326,15 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async inspect(): Promise<StoreFindings> {
-    const { rows } = await this.session.run<ShapeRow>(this.sql.inspect, [this.tables.records, this.tables.steps], this.patience());
-    const shape = rows[0]!;
-    assertFits(shape, this.tables);
-    return { synchronousCommit: shape.synchronous_commit };
+    const tables = [this.tables.records, this.tables.steps];
+    const { rows, backend } = await this.session.run<ShapeRow & ConnectionsRow>(this.sql.inspect, tables, this.patience());
+    const found = rows[0]!;
+    assertFits(found, this.tables);
+    return { synchronousCommit: found.synchronous_commit, connectionLimit: connectionLimit(found, backend) };
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.transactions.close(), this.session.close()]);
+    await Promise.all([this.transactions.close(), this.notifications.close(), this.session.close()]);
   }
 
   private async one<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Row | undefined> {

@@ -2,6 +2,7 @@
 import { RecordUnreadable } from '../contract/errors.js';
 import type { FoundRecord, Identity, RecordedStep, RecordState, RecordSummary, StoreStats } from '../contract/record.js';
 import type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
+import type { ConnectionLimit } from '../contract/store.js';
 
 /** What every look at a row tells. `standing` is null when the state is one that this version does not know. */
 export interface StandingRow {
@@ -52,6 +53,14 @@ export interface StepRow {
 export interface LapsedRow {
   readonly id: string;
   readonly locked_until: number;
+}
+
+/** The process that serves the statement, and how many connections there may be; -1: any number. */
+export interface ConnectionsRow {
+  readonly backend: number;
+  readonly server_connections: number;
+  readonly database_connections: number;
+  readonly role_connections: number;
 }
 
 export interface StatsRow extends Omit<StoreStats, 'oldestLost'> {
@@ -135,6 +144,19 @@ export function recordSummary(row: SummaryRow, { scope, operation, key }: Identi
     ...(row.locked_until !== null && { lockedUntil: new Date(row.locked_until) }),
     ...(row.expires_at !== null && { expiresAt: new Date(row.expires_at) }),
   };
+}
+
+/** @param backend as the connection was told: who is served by another one has a pooler before him */
+export function connectionLimit(row: ConnectionsRow, backend: number | undefined): ConnectionLimit | undefined {
+  if (row.backend !== backend) return undefined;
+  const limits: readonly ConnectionLimit[] = [
+    { of: 'role', connections: row.role_connections },
+    { of: 'database', connections: row.database_connections },
+    { of: 'server', connections: row.server_connections },
+  ];
+  return limits
+    .filter(({ connections }) => connections >= 0)
+    .reduce((least, limit) => (limit.connections < least.connections ? limit : least));
 }
 
 /** `held`: those of them whose transaction lives. They are running, and their lease says nothing. */

@@ -14,6 +14,8 @@ export interface Answer<Row> {
   readonly rows: readonly Row[];
   /** Rows read, written or deleted. */
   readonly count: number;
+  /** The process that is said to serve the connection. A pooler in between makes one up. */
+  readonly backend: number | undefined;
 }
 
 /** The instant, on the process's own clock, at which somebody stops waiting. */

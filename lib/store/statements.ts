@@ -14,7 +14,7 @@
 import type { Ownership } from '../contract/record.js';
 import type { IsolationLevel } from '../contract/transaction.js';
 import type { Statement } from './session.js';
-import type { Tables } from './table-name.js';
+import { channelOf, type Tables } from './table-name.js';
 
 /** How `state` is written. *Lost* is nothing that anybody writes: it is a running record whose lease has passed. */
 const RUNNING = 0;
@@ -65,20 +65,54 @@ const RECORD = `${STANDING},
 /** A row is found by a digest, and believed only when what was digested is the same too. */
 const AGREES = '(scope = $2 and operation = $3 and key = $4) as agrees';
 
+/** Of the lock that stands for “somebody listens for this record”: 64 bits of a digest, which an application's own locks hardly ever meet. */
+const listenersLock = (channel: string, id: string): string => `hashtextextended('${channel} ' || ${id}::text, 0)`;
+
+/**
+ * Always true, and asked once, for the row that was just written: tells those who listen for it, if
+ * anybody does, when the transaction commits. It stands beside the write, not in its RETURNING, where
+ * distributed tables allow no such functions; and it returns nothing, since every column costs.
+ *
+ * A notification makes the commits of the whole server queue up, so none is sent in vain. Whoever
+ * listens holds the lock, shared, and while somebody does, it can't be had alone. Locks are a node's
+ * own: where the row is on another one than those who listen, it can be had, and nobody is told. And a
+ * queue that somebody else does not read must not fail a completion when it is full.
+ */
+const hint = (channel: string): string => `
+             case when pg_try_advisory_xact_lock(${listenersLock(channel, 'id')}) then true
+                  when pg_notification_queue_usage() < 0.5 then pg_notify('${channel}', id::text) is not null
+                  else true
+             end`;
+
 export type Statements = ReturnType<typeof statements>;
 
-export const statements = ({ records, steps }: Tables) =>
+export const statements = ({ records, steps }: Tables, channel = channelOf(records)) =>
   ({
     /**
      * Before the first record, at boot: the tables of those names as the catalogue has them, which
-     * answers at once however large they are.
+     * answers at once however large they are; and how many connections there may be, -1 for any number.
+     * Limits of a role and of a database don't count for superusers. Some of the server's are reserved,
+     * from Postgres 16 on also for those who have that role's privileges.
      */
     inspect: {
       name: 'idempotency_inspect',
       text: `
       select current_setting('synchronous_commit') as synchronous_commit,
              ${shapeOf('$1')} as records,
-             ${shapeOf('$2')} as steps`,
+             ${shapeOf('$2')} as steps,
+             pg_backend_pid() as backend,
+             case when role.rolsuper then -1 else role.rolconnlimit end as role_connections,
+             case when role.rolsuper then -1 else datconnlimit end as database_connections,
+             current_setting('max_connections')::int
+               - case when role.rolsuper then 0 else current_setting('superuser_reserved_connections')::int end
+               - case
+                   when role.rolsuper then 0
+                   when exists (select from pg_roles as reserve
+                                 where reserve.rolname = 'pg_use_reserved_connections' and pg_has_role(role.oid, reserve.oid, 'usage')) then 0
+                   else coalesce(current_setting('reserved_connections', true)::int, 0)
+                 end as server_connections
+        from pg_roles as role, pg_database
+       where role.rolname = session_user and datname = current_database()`,
     },
 
     /**
@@ -209,13 +243,16 @@ export const statements = ({ records, steps }: Tables) =>
     },
 
     /**
-     * Writes something that means nothing, and waits for the disk as every commit does: what was
-     * committed before it is then on disk too, since WAL is flushed in order.
+     * Writes something that means nothing, and waits for the disk as every commit does: the claim that
+     * it was read beside is then on disk too, since WAL is flushed in order. No row: a crash has
+     * forgotten the claim, or somebody has taken it over.
      */
     flush: {
       name: 'idempotency_flush',
       text: `
-      select pg_logical_emit_message(true, 'nestjs-idempotency-pg', '')`,
+      select pg_logical_emit_message(true, 'nestjs-idempotency-pg', '')
+        from ${records} as record
+       where ${OWNED}`,
     },
 
     /**
@@ -225,24 +262,36 @@ export const statements = ({ records, steps }: Tables) =>
     complete: {
       name: 'idempotency_complete',
       text: `
-      update ${records} as record
-         set state = ${COMPLETED}, status = $3::smallint, headers = $4::bytea, body = $5::bytea,
-             completed_at = statement_timestamp(),
-             expires_at = statement_timestamp() + ${interval('$6')},
-             locked_until = null
-       where ${OWNED}`,
+      with completed as (
+        update ${records} as record
+           set state = ${COMPLETED}, status = $3::smallint, headers = $4::bytea, body = $5::bytea,
+               completed_at = statement_timestamp(),
+               expires_at = statement_timestamp() + ${interval('$6')},
+               locked_until = null
+         where ${OWNED}
+        returning record.id
+      )
+      select
+        from completed
+       where ${hint(channel)}`,
     },
 
     /** Ends the execution without a replayable answer. Guarded as `complete` is. */
     seal: {
       name: 'idempotency_seal',
       text: `
-      update ${records} as record
-         set state = ${SEALED}, status = $3::smallint,
-             completed_at = statement_timestamp(),
-             expires_at = statement_timestamp() + ${interval('$4')},
-             locked_until = null
-       where ${OWNED}`,
+      with sealed as (
+        update ${records} as record
+           set state = ${SEALED}, status = $3::smallint,
+               completed_at = statement_timestamp(),
+               expires_at = statement_timestamp() + ${interval('$4')},
+               locked_until = null
+         where ${OWNED}
+        returning record.id
+      )
+      select
+        from sealed
+       where ${hint(channel)}`,
     },
 
     /** Who owns the key by now, for one whose write was refused. A token of one's own shows that an earlier sending got through. */
@@ -266,17 +315,48 @@ export const statements = ({ records, steps }: Tables) =>
         update ${records} as record
            set state = ${OPEN}, locked_until = null, expires_at = statement_timestamp() + ${interval('$3')}
          where ${OWNED} and ${hasSteps(steps, '$1::uuid')}
-        returning 'opened' as released
+        returning record.id, 'opened' as released
       ), freed as (
         delete from ${records} as record
          where ${OWNED} and not ${hasSteps(steps, '$1::uuid')}
-        returning 'freed' as released
+        returning record.id, 'freed' as released
       )
-      select released from opened
+      select released
+        from opened
+       where ${hint(channel)}
       union all
-      select released from freed
+      select released
+        from freed
+       where ${hint(channel)}
       union all
-      select 'opened' from ${records} where id = $1::uuid and owner = $2::uuid and state = ${OPEN}`,
+      select 'opened'
+        from ${records}
+       where id = $1::uuid and owner = $2::uuid and state = ${OPEN}`,
+    },
+
+    /** Whether this connection is the backend that it was told it has: a pooler hands out one of its own making, and another backend with each statement. */
+    isDirect: {
+      name: 'idempotency_is_direct',
+      text: `
+      select where pg_backend_pid() = $1::int`,
+    },
+
+    listen: { name: 'idempotency_listen', text: `listen ${channel}` },
+
+    /**
+     * Asks to be told of a record's end, as long as this session lasts. No row where an owner is just
+     * about to end it: that one does not tell any more.
+     */
+    attend: {
+      name: 'idempotency_attend',
+      text: `
+      select where pg_try_advisory_lock_shared(${listenersLock(channel, '$1::uuid')})`,
+    },
+
+    leave: {
+      name: 'idempotency_leave',
+      text: `
+      select pg_advisory_unlock_shared(${listenersLock(channel, '$1::uuid')})`,
     },
 
     /**
@@ -584,6 +664,17 @@ function hold(records: string, id: string, owner: string): string {
         from ${records}
        where id = ${id}::uuid and owner = ${owner}::uuid and state = ${RUNNING}
          for update`;
+}
+
+/**
+ * What COMMIT would say, as far as it is known already. Immediate constraints are checked at once, with
+ * their locks kept. A serializable transaction that another one has doomed is told so by its next read of
+ * a row: of its own one, which costs nothing and meets nobody, and by a column that is in no index, since
+ * the index alone would not do.
+ */
+export function probe({ records }: Tables, held: Ownership | undefined): Statement {
+  const read = held === undefined ? '' : `; select owner from ${records} where id = '${checked(held.id, UUID)}'`;
+  return { name: 'idempotency_probe', text: `set constraints all immediate${read}` };
 }
 
 /** An empty query: Postgres takes it even in an aborted transaction, and starts its idle timer anew. */

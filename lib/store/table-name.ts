@@ -1,4 +1,5 @@
 /** The only place where an identifier is put into SQL. */
+import { createHash } from 'node:crypto';
 
 /** Postgres cuts identifiers at 63 bytes (NAMEDATALEN - 1), which would make two names one. */
 const MAX_IDENTIFIER_BYTES = 63;
@@ -20,4 +21,9 @@ export interface Tables {
 export function tablesIn(schema: string | undefined): Tables {
   const prefix = schema === undefined ? '' : `${quoteIdentifier(schema)}.`;
   return { records: `${prefix}idempotency_records`, steps: `${prefix}idempotency_steps` };
+}
+
+/** On which the end of records in that table is told. A digest: any name of a schema fits, and needs no quotes. */
+export function channelOf(records: string): string {
+  return `idempotency_${createHash('sha256').update(records).digest('hex').slice(0, 16)}`;
 }

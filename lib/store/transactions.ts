@@ -47,7 +47,7 @@ export class Transactions {
     const transaction = new PgTransaction({ ...this.parts, loan, gate, patienceMs: connectMs, onOver: (over) => this.#open.delete(over) });
     this.#open.add(transaction);
     try {
-      if (await transaction.begin(beginning, held?.owner, deadline)) return transaction;
+      if (await transaction.begin(beginning, held, deadline)) return transaction;
       await transaction.rollBack();
       return undefined;
     } catch (cause) {

@@ -28,6 +28,7 @@ export function poolConfigOf(dataSource: Pick<DataSource, 'options'>): PoolConfi
     ssl: server.ssl,
     application_name: options.applicationName ?? server.applicationName,
     connectionTimeoutMillis: options.connectTimeoutMS,
+    max: options.poolSize,
     ...options.extra,
   };
 }

@@ -97,6 +97,17 @@ describe('a claim that has not waited for the disk', () => {
   );
 
   it(
+    'once it is forgotten, is nothing that another system hears of from the process that lives on',
+    async () => {
+      const { payment, records } = await crashAt('before idempotency_flush');
+      const { rowCount: calls } = await books.pool.query('select from calls where key = $1', [payment.key]);
+      expect([records, calls]).toEqual([0, 0]);
+      expect(await judge.afterRetry(payment, 1, MANY_TRIES)).toEqual([]);
+    },
+    PATIENCE_MS,
+  );
+
+  it(
     'is on disk before another system hears of it',
     async () => {
       const { payment, records } = await crashAt('before the call charge');

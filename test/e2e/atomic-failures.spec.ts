@@ -459,6 +459,9 @@ describe.each(PLATFORMS)('an atomic request on %s', (platform) => {
       const { journal } = await boot({ dataSource: undefined, pool: small });
       await small.end();
       expect(journal.own('warn')).toEqual([expect.stringMatching(/pool has one connection.*Desk\.once/)]);
+      await withDataSource(shared, { poolSize: 1 }, async (single) => {
+        expect((await boot({ dataSource: single })).journal.own('warn')).toEqual([expect.stringMatching(/pool has one connection/)]);
+      });
       expect((await boot({})).journal.own('warn')).toEqual([]);
     });
   });

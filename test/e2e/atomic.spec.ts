@@ -99,6 +99,12 @@ class Desk {
     return script.by(execution);
   }
 
+  @Idempotent()
+  @Post('with-phases')
+  withPhases(@CurrentExecution() execution: IdempotentExecution, @Play() script: Played): unknown {
+    return script.by(execution);
+  }
+
   @Post('plain')
   plain(@Body() body: object): object {
     return body;
@@ -346,11 +352,11 @@ describe.each(PLATFORMS)('atomic mode on %s', (platform) => {
     }),
   );
 
-  it('as many requests as the pool has connections make progress together, with steps and lookups in them', () =>
-    withDataSource(shared, { poolSize: 4 }, (small) =>
+  it.each([4, 1])('as many requests as the pool has connections (%d) make progress together, whatever they ask of the module', (size) =>
+    withDataSource(shared, { poolSize: size }, (small) =>
       within(
-        async ({ url }) => {
-          const size = 4;
+        async ({ app, url }) => {
+          const service = app.get(IdempotencyService);
           const everybody = barrier(size);
           const keys = Array.from({ length: 2 * size }, newKey);
           const answers = await Promise.all(
@@ -359,17 +365,51 @@ describe.each(PLATFORMS)('atomic mode on %s', (platform) => {
                 await write(execution.manager, key, 'before');
                 if (i < size) await everybody.arrive(); // all connections are held by now
                 const { id } = await execution.step('charge', () => ({ id: i }));
-                await write(execution.manager, key, `charged ${id}`);
+                await execution.transaction('entry', (manager) => write(manager, key, `charged ${id}`));
+                await service.run({ operation: 'mail', key }, async (run) => {
+                  await run.step('send', () => ({ id }));
+                  await write(run.manager, key, 'mailed');
+                });
+                expect(await service.find({ scope: '', key })).toMatchObject({ state: 'running', steps: ['charge'] });
                 return { id };
               }).send(`${url}/atomic`, { key }),
             ),
           );
           expect(answers.map(({ status }) => status)).toEqual(keys.map(() => 201));
-          expect(await Promise.all(keys.map(ours.read))).toEqual(keys.map((_, i) => ['before', `charged ${i}`]));
+          expect(await Promise.all(keys.map(ours.read))).toEqual(keys.map((_, i) => ['before', `charged ${i}`, 'mailed']));
         },
         { options: { dataSource: small, poolSize: 1 } },
       ),
-    ));
+    ),
+  );
+
+  it.each([4, 1])('as many phases of plain requests as the pool has connections (%d) make progress together', (size) =>
+    withDataSource(shared, { poolSize: size }, (small) =>
+      within(
+        async ({ url }) => {
+          const everybody = barrier(size);
+          const keys = Array.from({ length: 2 * size }, newKey);
+          let inside = 0;
+          const answers = await Promise.all(
+            keys.map((key) =>
+              new Script(async ({ execution }) => {
+                await execution.step('charge', () => 'charged');
+                await execution.transaction('entry', async (manager) => {
+                  await write(manager, key, 'charged');
+                  if ((inside += 1) <= size) await everybody.arrive(); // all connections are held by now
+                });
+                await execution.step('mail', () => 'mailed');
+                return {};
+              }).send(`${url}/with-phases`, { key }),
+            ),
+          );
+          expect(answers.map(({ status }) => status)).toEqual(keys.map(() => 201));
+          expect(await Promise.all(keys.map(ours.read))).toEqual(keys.map(() => ['charged']));
+        },
+        { options: { dataSource: small, poolSize: 1 } },
+      ),
+    ),
+  );
 
   describe('a request without a key, on a route that does not require one,', () => {
     it('runs in an ordinary transaction, which commits', () =>

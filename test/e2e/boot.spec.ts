@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { randomUUID } from 'node:crypto';
 import { Controller, Injectable, Module, Post } from '@nestjs/common';
 import type { DynamicModule, INestApplication, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -241,6 +242,38 @@ describe.each(PLATFORMS)('what is only worth a warning at the start on %s', (pla
       expect(warned).toHaveLength(1);
       expect(warned[0]).toMatch(/Payments\.shortLived\./);
     }));
+
+  it.each<[string, { role: number; most: number; waits?: true }]>([
+    ['the pools of application and module together', { role: 9, most: 10 }],
+    ['those and the connection of who waits', { role: 10, most: 11, waits: true }],
+  ])('more connections than Postgres grants: %s, with the figures and the remedy, and no more than it grants not', async (_, given) => {
+    const { role: limit, most, waits } = given;
+    const role = `shop_${randomUUID().replaceAll('-', '')}`;
+    await database.pool.query(
+      `create role ${role} login connection limit ${limit}; grant select on all tables in schema public to ${role}`,
+    );
+    const url = Object.assign(new URL(database.url), { username: role }).href;
+    const warnings = async (poolSize: number): Promise<string[]> => {
+      const pool = new Pool({ connectionString: url, max: 6 });
+      const options: IdempotencyModuleOptions = { pool, poolSize, reaper: false, ...(waits && { onDuplicate: 'wait' }) };
+      const warned = await boot({ platform, imports: [IdempotencyModule.forRoot(options)] }, async ({ journal }) => journal.own('warn'));
+      await pool.end();
+      return warned.filter((line) => line.includes('connections'));
+    };
+    try {
+      const [warning, ...others] = await warnings(4);
+      expect([warning, others]).toEqual([
+        expect.stringMatching(
+          new RegExp(`open ${most} connections.*6 of the application's pool, 4 of .*poolSize.* ${limit} is all.*ALTER ROLE`),
+        ),
+        [],
+      ]);
+      expect(warning?.includes('others wait for')).toBe(waits ?? false);
+      expect(await warnings(3)).toEqual([]);
+    } finally {
+      await database.pool.query(`drop owned by ${role}; drop role ${role}`);
+    }
+  });
 
   it('and nothing else', () =>
     boot({ platform, imports: [IdempotencyModule.forRoot({ pool: database.pool })] }, async ({ journal }) => {

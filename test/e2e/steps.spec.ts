@@ -320,6 +320,70 @@ describe.each(PLATFORMS)('on %s', (platform) => {
       expect(await ours.read(key)).toEqual(['run 2', 'charged 1']);
     }));
 
+  it('a transaction that the handler forgot to wait for vanishes when that fails before, and a retry’s is the only one', () =>
+    within(async ({ url }) => {
+      const key = newKey();
+      let forgotten: Promise<unknown> | undefined;
+      const script = new Script(async ({ execution, run }) => {
+        const entry = execution.transaction('entry', async (manager) => {
+          await write(manager, key, `run ${run}`);
+          if (run === 1) await stage.stopAt(key);
+        });
+        if (run > 1) return entry;
+        forgotten = entry.catch(({ code }: { code: unknown }) => code);
+        await stage.reached(key);
+        throw failure;
+      });
+      expect((await script.send(`${url}/plain`, { key })).status).toBe(500);
+      stage.open(key);
+      expect(await forgotten).toBe('IDEMPOTENCY_EXECUTION_SUPERSEDED');
+      expect([await ours.read(key), await stepsOf(key), await shared.records(key)]).toEqual([[], 0, 0]);
+      expect((await script.send(`${url}/plain`, { key })).status).toBe(201);
+      expect(await ours.read(key)).toEqual(['run 2']);
+    }));
+
+  it('a transaction that commits while the handler fails keeps the key open: it is not run again', () =>
+    within(async ({ url }) => {
+      const [key, seat] = [newKey(), Math.floor(Math.random() * 1e9)];
+      const { pool } = shared.database();
+      const rival = await pool.connect();
+      await rival.query('begin');
+      await rival.query('insert into seats values ($1, $2)', [seat, 'a rival']); // whoever checks that seat waits for its end
+      let entry: Promise<unknown> | undefined;
+      const script = new Script(async ({ execution, run }) => {
+        entry = execution.transaction('entry', (manager) => manager.query('insert into seats values ($1, $2)', [seat, key]));
+        if (run > 1) return entry;
+        const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+        await until(async () => (await pool.query(waiting)).rowCount === 1);
+        void stage.stopAt(key);
+        throw failure;
+      });
+      const first = script.send(`${url}/plain`, { key });
+      await stage.reached(key);
+      // Whatever the first one sends by itself is on its way when another request has come and gone.
+      expect((await new Script(() => ({})).send(`${url}/plain`, { key: newKey() })).status).toBe(201);
+      await rival.query('rollback');
+      rival.release();
+      expect((await first).status).toBe(500);
+      await entry;
+      expect([await stepsOf(key), await shared.records(key)]).toEqual([1, 1]);
+      expect((await script.send(`${url}/plain`, { key })).status).toBe(201);
+      const { rows } = await pool.query('select from seats where title = $1', [key]);
+      expect(rows).toHaveLength(1);
+    }));
+
+  it('no work is begun for a claim that Postgres has forgotten: the call would be nobody’s', () =>
+    within(async ({ url }) => {
+      const [key, provider] = [newKey(), new Provider()];
+      const script = new Script(async ({ execution, run }) => {
+        if (run === 1) await shared.database().pool.query('delete from idempotency_records where key = $1', [key]);
+        return execution.step('charge', provider.charge);
+      });
+      const answer = await script.send(`${url}/unflushed`, { key });
+      expect([answer.status, provider.keys]).toEqual([409, []]);
+      expect(json(await script.send(`${url}/unflushed`, { key }))).toEqual({ number: 1 });
+    }));
+
   it('the claim of an execution that did not wait for the disk does so before its first step, once', async () => {
     const proxy = await startTcpProxy(shared.database().url);
     const pool = new Pool({ connectionString: proxy.url });

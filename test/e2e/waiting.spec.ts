@@ -2,9 +2,10 @@
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Post, UnprocessableEntityException } from '@nestjs/common';
 import { Agent } from 'node:http';
-import { Pool } from 'pg';
+import { Client, Pool } from 'pg';
 import { CurrentExecution, Idempotent, IdempotencyEvents, IdempotencyService } from '../../lib/index.js';
 import type { IdempotencyEvent, IdempotentExecution } from '../../lib/index.js';
+import { channelOf, tablesIn } from '../../lib/store/table-name.js';
 import { PLATFORMS } from '../support/app.js';
 import type { AppParts, RunningApp } from '../support/app.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
@@ -122,6 +123,106 @@ describe.each(PLATFORMS)('waiting on %s', (platform) => {
         expect(script.runs).toBe(1);
       }),
     ));
+
+  describe('for an execution of another process', () => {
+    const rowCount = async (text: string): Promise<number> => (await shared.database().pool.query(text)).rowCount ?? 0;
+    const ears = (): Promise<number> =>
+      rowCount(`
+        select from pg_locks
+         where locktype = 'advisory' and mode = 'ShareLock'
+           and database = (select oid from pg_database where datname = current_database())`);
+    const LISTENING = `from pg_stat_activity where datname = current_database() and query ~ 'advisory_(un)?lock_shared' and pid <> pg_backend_pid()`;
+    const listeners = (): Promise<number> => rowCount(`select ${LISTENING}`);
+
+    /** What is told to whoever listens, while `work` is done. */
+    const told = async (work: () => Promise<void>): Promise<string[]> => {
+      const payloads: string[] = [];
+      const client = new Client({ connectionString: shared.database().url });
+      await client.connect();
+      client.on('notification', ({ payload }) => payloads.push(payload ?? ''));
+      const channel = channelOf(tablesIn('public').records);
+      try {
+        await client.query(`listen ${channel}`);
+        await work();
+        await client.query(`notify ${channel}, 'the last one'`);
+        await until(() => payloads.includes('the last one'));
+        return payloads.slice(0, -1);
+      } finally {
+        await client.end();
+      }
+    };
+
+    it.each(['waits', 'atomic'])('is told of its end, and nobody is told where nobody waits (%s)', (path) =>
+      within((one) =>
+        within(async (two) => {
+          const [lonely, key] = [newKey(), newKey()];
+          const payloads = await told(async () => {
+            expect((await new Script(() => 'quick').send(`${one.url}/${path}`, { key: lonely })).status).toBe(201);
+            const script = slow(key);
+            const first = script.send(`${one.url}/${path}`, { key });
+            await stage.reached(`${key} 1`);
+            const others = many(5, () => script.send(`${two.url}/${path}`, { key }));
+            await until(async () => (await ears()) === 1);
+            stage.open(`${key} 1`);
+            await first;
+            expect((await Promise.all(others)).map(isReplay)).toEqual(many(5, () => true));
+          });
+          const { rows } = await shared.database().pool.query('select id from idempotency_records where key = $1', [key]);
+          expect(payloads).toEqual(rows.map(({ id }) => id as string));
+          await until(async () => (await ears()) === 0);
+          expect(await listeners()).toBe(1); // somebody else may wait soon
+          await two.app.close();
+          await until(async () => (await listeners()) === 0);
+        }),
+      ),
+    );
+
+    it('gets its answer all the same when the connection is killed on which it would be told', () =>
+      within((one) =>
+        within(async (two) => {
+          const key = newKey();
+          const script = slow(key);
+          const first = script.send(`${one.url}/waits`, { key });
+          await stage.reached(`${key} 1`);
+          const waiter = script.send(`${two.url}/waits`, { key });
+          await until(async () => (await ears()) === 1);
+          expect(await rowCount(`select pg_terminate_backend(pid) ${LISTENING}`)).toBe(1);
+          await until(async () => (await ears()) === 0);
+          stage.open(`${key} 1`);
+          await first;
+          expect(isReplay(await waiter)).toBe(true);
+        }),
+      ));
+
+    it('costs a few statements more, once, and two for every further key, however many wait', () =>
+      within((one) =>
+        counted(async (two, statements) => {
+          const waitElsewhere = async (): Promise<string[]> => {
+            const [key, before] = [newKey(), statements().length];
+            const script = slow(key);
+            const first = script.send(`${one.url}/waits`, { key });
+            await stage.reached(`${key} 1`);
+            const others = many(20, () => script.send(`${two.url}/waits`, { key }));
+            await inFlight(two, 20);
+            await until(async () => (await ears()) === 1);
+            stage.open(`${key} 1`);
+            await Promise.all([first, ...others]);
+            await until(async () => (await ears()) === 0);
+            // How often one of them looks is a matter of time.
+            return statements()
+              .slice(before)
+              .filter((name) => name !== 'idempotency_claim');
+          };
+          expect((await waitElsewhere()).filter((name) => name !== 'idempotency_inspect')).toEqual([
+            'idempotency_is_direct', // a lock of a session must be ours to give back
+            'idempotency_listen',
+            'idempotency_attend',
+            'idempotency_leave',
+          ]);
+          expect(await waitElsewhere()).toEqual(['idempotency_attend', 'idempotency_leave']);
+        }),
+      ));
+  });
 
   it.each(['waits', 'atomic'])('lets exactly one take over when the first one fails, and the others get its answer (%s)', (path) =>
     within(async (app) => {

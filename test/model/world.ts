@@ -127,7 +127,13 @@ export class World {
       rows: 0,
     };
     const { store } = this.processes[process]!;
-    const steps = new Steps({ store, execution, partOf: execution.transaction, apart: (foreign) => foreign(), guard: () => undefined });
+    const steps = new Steps({
+      store,
+      execution,
+      partOf: () => execution.transaction,
+      apart: (foreign) => foreign(),
+      guard: () => undefined,
+    });
     key.begin(work);
     for (const other of this.#of(process)) other.work.knows ||= other.work.key === key; // told at once by whoever supersedes it
     this.#atWork = [...this.#atWork, { work, execution, steps }];

@@ -87,6 +87,26 @@ export async function proxyTo(url: string): Promise<Proxy> {
   };
 }
 
+/** A pooler tells its clients of backends that are none, since it gives them another one with each transaction. */
+export async function poolerTo(url: string): Promise<Listener & { readonly url: string }> {
+  const { hostname, port } = new URL(url);
+  const listener = await listen((client) => {
+    const server = connect(Number(port), hostname);
+    client.on('error', () => server.destroy()).on('close', () => server.destroy());
+    server.on('error', () => client.destroy()).on('close', () => client.destroy());
+    client.on('data', (bytes) => server.write(bytes));
+    server.on('data', (bytes: Buffer) => client.write(withAnotherPid(bytes)));
+  });
+  return { ...listener, url: Object.assign(new URL(url), { port: String(listener.port) }).href };
+}
+
+/** “BackendKeyData”, of twelve bytes, comes among the parameters, before the first “ReadyForQuery”. */
+function withAnotherPid(bytes: Buffer): Buffer {
+  const at = bytes.indexOf(Buffer.from([0x4b, 0, 0, 0, 12]));
+  if (at !== -1) bytes.writeInt32BE(bytes.readInt32BE(at + 5) + 1, at + 5);
+  return bytes;
+}
+
 export interface Listener {
   readonly port: number;
   close(): Promise<void>;

@@ -7,6 +7,7 @@ import { PgSession } from '../../lib/store/pg-session.js';
 import { PostgresStore } from '../../lib/store/postgres-store.js';
 import { deadlineIn } from '../../lib/store/session.js';
 import { poolConfigOf, poolConfigOfPool } from '../../lib/store/typeorm-session.js';
+import { startTcpProxy } from '../support/tcp-proxy.js';
 import { mute, proxyTo, stoppedClock, type Proxy } from './pool-fixture.js';
 import {
   aClaim,
@@ -114,12 +115,23 @@ describe('a call', () => {
     const { port, close } = await mute();
     await close();
     const store = bench.store({ connection: { host: '127.0.0.1', port, user: 'x', database: 'x' } });
-    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' } });
+    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: 'ECONNREFUSED' }, unsent: true });
   });
 
   it('fails with Postgres’ own error, whatever that is', async () => {
     const store = bench.store({ schema: 'nowhere' });
-    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: '42P01' } });
+    await expect(store.claim(aClaim(), IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { code: '42P01' }, unsent: false });
+  });
+
+  it('is not told as never sent when it was sent before, and could not be sent again', async () => {
+    const line = await startTcpProxy(bench.url);
+    const store = bench.store({ poolSize: 1, connection: { connectionString: line.url } });
+    await owned(store);
+    const claim = aClaim();
+    void line.loseAnswerTo('idempotency_claim').then(line.cut);
+    await expect(store.claim(claim, IN_TIME)).rejects.toMatchObject({ ...unavailable, unsent: false });
+    expect(await bench.store().find(claim.identity)).toMatchObject({ state: 'running' });
+    await line.close();
   });
 
   it('reads its own way, whatever the application has made of the driver’s parsers', async () => {
@@ -229,7 +241,8 @@ describe('statements', () => {
     const connection = { connectionString: bench.url };
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
     const application = { pool: bench.pool };
-    const store = new PostgresStore({ session, application, schema: 'public', storeTimeoutMs: IN_TIME, clock: systemClock });
+    const notifications = { listen: () => () => undefined, close: async () => undefined };
+    const store = new PostgresStore({ session, notifications, application, schema: 'public', storeTimeoutMs: IN_TIME, clock: systemClock });
     await completed(store);
     await completed(store);
     const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };

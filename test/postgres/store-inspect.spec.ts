@@ -1,14 +1,63 @@
 /** What is told at boot, and that the tables may be anywhere. */
+import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
+import type { ConnectionLimit } from '../../lib/contract/store.js';
 import { tablesIn } from '../../lib/store/table-name.js';
+import { poolerTo } from './pool-fixture.js';
 import { aClaim, anAnswer, completed, HOUR, IN_TIME, openBench, owned } from './store-fixture.js';
 
 describe('inspect', () => {
   it('finds nothing wrong with what the migrations make, and tells synchronous_commit', async () => {
     const bench = await openBench();
-    expect(await bench.store().inspect()).toEqual({ synchronousCommit: 'on' });
+    expect(await bench.store().inspect()).toMatchObject({ synchronousCommit: 'on' });
     const careless = bench.store({ connection: { connectionString: bench.url, options: '-c synchronous_commit=off' } });
-    expect(await careless.inspect()).toEqual({ synchronousCommit: 'off' });
+    expect(await careless.inspect()).toMatchObject({ synchronousCommit: 'off' });
+    await bench.close();
+  });
+
+  it('tells how many connections there may be: the narrowest limit for this role in this database', async () => {
+    const bench = await openBench();
+    const role = `shop_${randomUUID().replaceAll('-', '')}`;
+    const database = new URL(bench.url).pathname.slice(1);
+    const setting = async (name: string): Promise<number> => {
+      const { rows } = await bench.pool.query<{ n: number }>(`select coalesce(current_setting($1, true)::int, 0) as n`, [name]);
+      return rows[0]!.n;
+    };
+    const [all, forSuperusers, forSome] = await Promise.all(
+      ['max_connections', 'superuser_reserved_connections', 'reserved_connections'].map(setting),
+    );
+    const limitOf = async (user?: string): Promise<ConnectionLimit | undefined> => {
+      const url = user === undefined ? bench.url : Object.assign(new URL(bench.url), { username: user }).href;
+      const store = bench.store({ connection: { connectionString: url } });
+      const { connectionLimit } = await store.inspect();
+      await store.close();
+      return connectionLimit;
+    };
+    try {
+      await bench.pool.query(`create role ${role} login`);
+      expect(await limitOf(role)).toEqual({ connections: all! - forSuperusers! - forSome!, of: 'server' });
+      await bench.pool.query(`alter database ${database} connection limit 40`);
+      expect(await limitOf(role)).toEqual({ connections: 40, of: 'database' });
+      await bench.pool.query(`alter role ${role} connection limit 5`);
+      expect(await limitOf(role)).toEqual({ connections: 5, of: 'role' });
+      await bench.pool.query(`alter role ${role} connection limit 50`);
+      expect(await limitOf(role)).toEqual({ connections: 40, of: 'database' });
+      expect(await limitOf()).toEqual({ connections: all!, of: 'server' }); // a superuser
+      await bench.pool.query(`alter role ${role} superuser`);
+      expect(await limitOf(role)).toEqual({ connections: all!, of: 'server' });
+    } finally {
+      await bench.pool.query(`drop role ${role}`);
+      await bench.close();
+    }
+  });
+
+  it('does not tell what a pooler hides', async () => {
+    const bench = await openBench();
+    const pooler = await poolerTo(bench.url);
+    const store = bench.store({ connection: { connectionString: pooler.url } });
+    expect(await store.inspect()).toEqual({ synchronousCommit: 'on', connectionLimit: undefined });
+    await store.close();
+    await pooler.close();
     await bench.close();
   });
 

@@ -1,4 +1,5 @@
 /** Steps: whose they are, in which life of a key they are seen, and what goes with them. */
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Claim, FoundRecord, Ownership } from '../../lib/contract/record.js';
 import type { PostgresStore } from '../../lib/store/postgres-store.js';
@@ -320,14 +321,29 @@ describe('resolve', () => {
 });
 
 describe('flush', () => {
-  it('has on disk what was committed before without waiting for it', async () => {
+  it('has on disk a claim that was committed without waiting for it', async () => {
     const careless = bench.store({ connection: { connectionString: bench.url } });
-    await owned(careless, aClaim(anIdentity(), { durable: false, leaseMs: 60 * SECOND }));
+    const claim = await owned(careless, aClaim(anIdentity(), { durable: false, leaseMs: 60 * SECOND }));
     const { rows } = await bench.pool.query<{ written: string }>('select pg_current_wal_insert_lsn() as written');
-    await careless.flush(IN_TIME);
+    expect(await careless.flush(claim, IN_TIME)).toBe(true);
     const flushed = await bench.pool.query<{ done: boolean }>('select pg_current_wal_flush_lsn() >= $1::pg_lsn as done', [
       rows[0]!.written,
     ]);
     expect(flushed.rows[0]!.done).toBe(true);
+  });
+
+  it('does not wait for the transaction that holds the record', async () => {
+    const claim = await owned(store);
+    const transaction = await begun(store, claim);
+    expect(await store.flush(claim, IN_TIME)).toBe(true);
+    await transaction.rollBack();
+  });
+
+  it('says when there is nothing of that owner’s to bring to disk: forgotten, taken over, or over', async () => {
+    const done = await owned(store);
+    await store.complete(done, anAnswer(), HOUR, IN_TIME);
+    for (const claim of [aClaim(), { ...(await owned(store)), owner: randomUUID() }, done]) {
+      expect(await store.flush(claim, IN_TIME)).toBe(false);
+    }
   });
 });

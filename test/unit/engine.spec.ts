@@ -1,4 +1,4 @@
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import { RecordUnreadable } from '../../lib/contract/errors.js';
 import type { RecordState, Released, Settled } from '../../lib/contract/record.js';
@@ -163,6 +163,26 @@ describe('settle', () => {
     written.open({ kind: 'settled' });
     await settling;
     expect(left).toBe(true);
+  });
+
+  it.each<[string, Ending, 'release' | 'complete']>([
+    ['free', { kind: 'free' }, 'release'],
+    ['keep', KEEP, 'complete'],
+  ])('(%s) waits for what is being recorded, whatever comes of it, and nothing more is recorded then', async (_, ending, method) => {
+    const bench = anEngine();
+    const execution = await bench.run();
+    const [kept, failed] = [gate(), gate()];
+    const recordings = [execution.recording(() => kept.promise), execution.recording(() => failed.promise)];
+    const settling = bench.engine.settle(execution, ending);
+    const late = jest.fn<() => Promise<void>>();
+    await expect(execution.recording(late)).rejects.toMatchObject({ code: 'IDEMPOTENCY_EXECUTION_SUPERSEDED' });
+    kept.open();
+    await atRest();
+    expect([late.mock.calls.length, bench.store.called(method).length]).toEqual([0, 0]);
+    failed.fail(outage());
+    await settling;
+    expect(bench.store.called(method)).toHaveLength(1);
+    await expect(Promise.all(recordings)).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
   });
 
   it.each<[string, Settled, object]>([

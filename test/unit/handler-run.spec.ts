@@ -162,24 +162,23 @@ describe('whenIdle', () => {
   });
 });
 
-describe('a run whose witness is asked about failures', () => {
+describe('a run that may be repeated', () => {
   /** Passes `answers` on in turn. */
   function aRepeatable(...answers: ('again' | { readonly error: unknown })[]) {
     const errors: unknown[] = [];
     const gave: unknown[] = [];
     const ended = jest.fn<() => void>();
-    const run = new HandlerRun({
-      gave: (value) => gave.push(value),
-      ended,
-      failed: async (error) => {
-        errors.push(error);
-        return answers.shift() ?? { error };
-      },
-    });
-    return { run, errors, gave, ended };
+    const begins = jest.fn<() => void>();
+    const done = jest.fn<(value: unknown) => Promise<void>>().mockResolvedValue();
+    const failed = async (error: unknown) => {
+      errors.push(error);
+      return answers.shift() ?? { error };
+    };
+    const run = new HandlerRun({ gave: (value) => gave.push(value), ended, repetition: { begins, done, failed } });
+    return { run, errors, gave, ended, begins, done };
   }
 
-  it('is called again as often as the witness says, and is one run all the while', async () => {
+  it('is called again as often as it is said, and is one run all the while', async () => {
     const { run, errors, gave, ended } = aRepeatable('again', 'again');
     let calls = 0;
     const value = await run.follow(async () => {
@@ -197,7 +196,7 @@ describe('a run whose witness is asked about failures', () => {
     ['throws', () => fail()],
     ['rejects', async () => Promise.reject(bug)],
     ['is an Observable that fails', () => throwError(() => bug)],
-  ])('that %s ends with the error that the witness passes on', async (_, handler) => {
+  ])('that %s ends with the error that is passed on', async (_, handler) => {
     const other = new Error('in other words');
     const { run, errors, ended } = aRepeatable({ error: other });
     await expect((async () => run.follow(handler))()).rejects.toBe(other);
@@ -208,5 +207,35 @@ describe('a run whose witness is asked about failures', () => {
   it('hands a plain value and an Observable’s last one on as a promise', async () => {
     expect(await aRepeatable().run.follow(() => 'paid')).toBe('paid');
     expect(await aRepeatable().run.follow(() => of('paying', 'paid'))).toBe('paid');
+  });
+
+  it('is told that it begins, once, before the handler is called', async () => {
+    const { run, begins } = aRepeatable('again');
+    let calls = 0;
+    await run.follow(async () => {
+      expect(begins).toHaveBeenCalledTimes(1);
+      if ((calls += 1) === 1) throw bug;
+    });
+    expect([calls, begins.mock.calls.length]).toEqual([2, 1]);
+  });
+
+  it('counts what is wrong with its value as its failure, before anybody has seen it', async () => {
+    const { run, errors, gave, done } = aRepeatable('again');
+    done.mockRejectedValueOnce(bug);
+    let calls = 0;
+    expect(await run.follow(() => of('paying', (calls += 1)))).toBe(2);
+    expect([done.mock.calls, errors, gave]).toEqual([[[1], [2]], [bug], [2]]);
+  });
+
+  it('is at work while its value is looked at', async () => {
+    const { run, done } = aRepeatable();
+    const { promise, open } = gate();
+    done.mockReturnValueOnce(promise);
+    const result = run.follow(() => 'paid');
+    await atRest();
+    expect([run.atWork, run.fulfilled]).toEqual([true, false]);
+    open();
+    expect(await result).toBe('paid');
+    expect([run.atWork, run.fulfilled]).toEqual([false, true]);
   });
 });

@@ -347,12 +347,14 @@ describe('a response that has closed', () => {
     const done = deferred();
     const server = await RawServer.start((_request, response) => {
       response.once('close', () => {
+        const nothing = (): void => undefined;
         const door = {
           raw: response,
           pendingHeaders: () => ({}),
-          setHeader: () => undefined,
-          muteViews: () => undefined,
-          notModified: () => undefined,
+          setHeader: nothing,
+          remember: () => nothing,
+          muteViews: nothing,
+          notModified: nothing,
         };
         replayResponse(door, { status: 200, headers: [], body: Buffer.from('x') }, {});
         done.resolve();

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { StoreUnavailable } from '../../lib/contract/errors.js';
 import type { ClaimResult, Released, Settled } from '../../lib/contract/record.js';
 import type { Ending } from '../../lib/engine/verdict.js';
 import { atRest } from '../support/manual-clock.js';
@@ -36,6 +37,14 @@ describe('Postgres away at a claim', () => {
       expect(clock.pending).toBe(0);
     },
   );
+
+  it('does not look for a claim that has never left: however many came meanwhile, nothing is left to be done', async () => {
+    const refused = new StoreUnavailable({ cause: new Error('connect ECONNREFUSED'), unsent: true });
+    const { engine, store, clock } = anEngine({ claim: async () => Promise.reject(refused) });
+    await engine.begin(anAdmission());
+    await clock.advance(60 * SECOND);
+    expect([store.called('release').length, clock.pending]).toEqual([0, 0]);
+  });
 
   it('takes a take-over back, too', async () => {
     const { engine, store, clock } = anEngine({

@@ -27,7 +27,7 @@ function aBench({ methods = {}, execution = anExecution(), partOf }: Given = {})
   const steps = new Steps({
     store,
     execution,
-    partOf,
+    partOf: () => partOf,
     apart: (work) => {
       apart += 1;
       return work();
@@ -118,13 +118,13 @@ describe('a step', () => {
   });
 
   it('waits until the claim is on disk before its work, where the claim did not, and once', async () => {
-    const flushing = gate();
+    const flushing = gate<boolean>();
     const { steps, store } = aBench({ execution: another({ durableClaim: false }), methods: { flush: () => flushing.promise } });
     let runs = 0;
     const both = Promise.all([steps.step('charge', () => (runs += 1)), steps.step('mail', () => (runs += 1))]);
     await new Promise(setImmediate);
     expect(runs).toBe(0);
-    flushing.open();
+    flushing.open(true);
     await both;
     expect([runs, store.called('flush').length]).toEqual([2, 1]);
     const durable = aBench();
@@ -137,6 +137,26 @@ describe('a step', () => {
     let runs = 0;
     await expect(steps.step('charge', () => (runs += 1))).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
     expect(runs).toBe(0);
+  });
+
+  it('does not begin either where the claim is forgotten: another system would hear of an execution that nobody knows of', async () => {
+    const execution = another({ durableClaim: false });
+    const { steps, store } = aBench({ execution, methods: { flush: async () => false } });
+    let runs = 0;
+    await expect(steps.step('charge', () => (runs += 1))).rejects.toMatchObject(SUPERSEDED);
+    await expect(steps.step('mail', () => (runs += 1))).rejects.toMatchObject(SUPERSEDED);
+    expect([runs, store.called('flush')]).toEqual([0, [[execution.ownership, 5 * SECOND]]]);
+  });
+
+  it('whose result comes after the end of its execution is not recorded any more', async () => {
+    const { steps, store, execution } = aBench();
+    const charging = gate<number>();
+    const charge = steps.step('charge', () => charging.promise);
+    await new Promise(setImmediate);
+    execution.settling = true;
+    charging.open(7);
+    await expect(charge).rejects.toMatchObject(SUPERSEDED);
+    expect(store.called('recordStep')).toHaveLength(0);
   });
 
   it('without a key just runs', async () => {
@@ -183,6 +203,18 @@ describe('a transaction', () => {
     const superseded = aBench({ methods: { transaction: async () => aTransaction({ manager, recordStep: async () => false }, asked) } });
     await expect(superseded.steps.transaction('order', () => 1)).rejects.toMatchObject(SUPERSEDED);
     expect(asked).toEqual(['rollBack', 'rollBack']);
+  });
+
+  it('that is done after the end of its execution is rolled back', async () => {
+    const asked: string[] = [];
+    const { steps, execution } = aBench({ methods: { transaction: async () => aTransaction({ manager }, asked) } });
+    const entering = gate<number>();
+    const entry = steps.transaction('order', () => entering.promise);
+    await new Promise(setImmediate);
+    execution.settling = true;
+    entering.open(7);
+    await expect(entry).rejects.toMatchObject(SUPERSEDED);
+    expect(asked).toEqual(['rollBack']);
   });
 
   it.each([

@@ -14,9 +14,19 @@ const MANY = 10;
 /** A room, who waits in it, and what they heard, such as `b: told answer`. */
 function aRoom({ max = MANY, isHere = () => false }: { max?: number; isHere?: () => boolean } = {}) {
   const clock = new ManualClock();
-  const rooms = new WaitingRooms<string>(clock, max, isHere);
+  const ears = new Set<() => void>();
+  const listen = (_id: string, onHint: () => void): (() => void) => {
+    ears.add(onHint);
+    return () => ears.delete(onHint);
+  };
+  const rooms = new WaitingRooms<string>(clock, max, isHere, listen);
   const heard: string[] = [];
-  const listen = async (name: string, waiter: Waiter<string>): Promise<Wake<string>> => {
+  /** Resolves when whoever that wakes has heard it. */
+  const hint = (): Promise<void> => {
+    for (const onHint of ears) onHint();
+    return atRest();
+  };
+  const hear = async (name: string, waiter: Waiter<string>): Promise<Wake<string>> => {
     const wake = await waiter.next();
     heard.push(`${name}: ${wake.kind === 'told' ? `told ${wake.news}` : wake.kind}`);
     return wake;
@@ -24,9 +34,9 @@ function aRoom({ max = MANY, isHere = () => false }: { max?: number; isHere?: ()
   const enter = (name: string, waitMs = 60 * SECOND, signal?: AbortSignal): { waiter: Waiter<string>; wake: Promise<Wake<string>> } => {
     const waiter = rooms.enter('key', waitMs, signal);
     if (waiter === undefined) throw new Error('There is no place.');
-    return { waiter, wake: listen(name, waiter) };
+    return { waiter, wake: hear(name, waiter) };
   };
-  return { clock, rooms, heard, enter, listen };
+  return { clock, rooms, heard, enter, hear, hint, ears };
 }
 
 describe('a room', () => {
@@ -40,17 +50,17 @@ describe('a room', () => {
   });
 
   it('tells the news to everybody in it, and to nobody else', async () => {
-    const { rooms, heard, enter, listen } = aRoom();
+    const { rooms, heard, enter, hear } = aRoom();
     enter('a');
     enter('b');
-    void listen('c', rooms.enter('another key', SECOND, undefined)!);
+    void hear('c', rooms.enter('another key', SECOND, undefined)!);
     rooms.tell('key', 'answer');
     await atRest();
     expect(heard).toEqual(['a: told answer', 'b: told answer']);
   });
 
   it('sends one scout at a time, ever more seldom', async () => {
-    const { clock, heard, enter, listen } = aRoom();
+    const { clock, heard, enter, hear } = aRoom();
     const people = ['a', 'b', 'c'].map((name) => ({ name, ...enter(name) }));
     await clock.advance(9);
     expect(heard).toEqual([]);
@@ -62,7 +72,7 @@ describe('a room', () => {
     for (let i = 0; i < 7; i++) {
       const before = heard.length;
       const scout = people.find(({ name }) => heard.at(-1) === `${name}: look`)!;
-      void listen(scout.name, scout.waiter);
+      void hear(scout.name, scout.waiter);
       const at = clock.now();
       while (heard.length === before) await clock.advance(1);
       pauses.push(clock.now() - at);
@@ -95,23 +105,23 @@ describe('a room', () => {
   });
 
   it('keeps the news for who is out looking', async () => {
-    const { clock, rooms, heard, enter, listen } = aRoom();
+    const { clock, rooms, heard, enter, hear } = aRoom();
     const { waiter } = enter('a');
     await clock.advance(10);
     rooms.tell('key', 'answer');
-    await listen('a', waiter);
+    await hear('a', waiter);
     expect(heard).toEqual(['a: look', 'a: told answer']);
   });
 
   it('lets go of who has waited long enough, also while looking', async () => {
-    const { clock, heard, enter, listen } = aRoom();
+    const { clock, heard, enter, hear } = aRoom();
     const { waiter } = enter('a', 100);
     enter('b', 50);
     await clock.advance(50);
     expect(heard).toEqual(['a: look', 'b: over']);
     await clock.advance(50);
-    await listen('a', waiter);
-    await listen('a', waiter);
+    await hear('a', waiter);
+    await hear('a', waiter);
     expect(heard.slice(2)).toEqual(['a: over', 'a: over']);
   });
 
@@ -143,6 +153,81 @@ describe('a room', () => {
     a.leave();
     b.leave();
     expect(clock.pending).toBe(0);
+  });
+
+  describe('with hints from elsewhere', () => {
+    it('listens once a look was in vain, and a hint sends the scout while the clock stands still', async () => {
+      const { clock, heard, enter, hear, hint, ears } = aRoom();
+      const { waiter } = enter('a');
+      await clock.advance(10);
+      expect(ears.size).toBe(0);
+      void hear('a', waiter);
+      expect(ears.size).toBe(1);
+      await hint();
+      expect(heard).toEqual(['a: look', 'a: look']);
+      void hear('a', waiter);
+      await clock.advance(20);
+      expect(heard).toHaveLength(3); // it goes by itself all the same
+      expect(ears.size).toBe(1);
+    });
+
+    it('sends the scout once more for a hint that came while it was out, and once for any number', async () => {
+      const { clock, heard, enter, hear, hint } = aRoom();
+      const { waiter } = enter('a');
+      await clock.advance(10);
+      void hear('a', waiter);
+      await hint();
+      await hint();
+      await hint();
+      expect(heard).toEqual(['a: look', 'a: look']);
+      void hear('a', waiter);
+      await atRest();
+      expect(heard).toHaveLength(3);
+      void hear('a', waiter);
+      await atRest();
+      expect(heard).toHaveLength(3);
+    });
+
+    it('sends somebody else when the scout does not come back', async () => {
+      const { clock, heard, enter, hear, hint } = aRoom();
+      const { waiter } = enter('a');
+      enter('b');
+      await clock.advance(10);
+      void hear('a', waiter);
+      await hint();
+      await hint();
+      waiter.leave();
+      await atRest();
+      expect(heard).toEqual(['a: look', 'a: look', 'b: look']);
+    });
+
+    it('listens no longer when everybody has left', async () => {
+      const { clock, enter, hear, ears } = aRoom();
+      const { waiter: a } = enter('a');
+      const { waiter: b } = enter('b');
+      await clock.advance(10);
+      void hear('a', a);
+      a.leave();
+      expect(ears.size).toBe(1);
+      b.leave();
+      expect(ears.size).toBe(0);
+    });
+
+    it('hears no hint while the execution is at work here, and listens no longer when that is noticed', async () => {
+      let here = false;
+      const { clock, heard, enter, hear, hint, ears } = aRoom({ isHere: () => here });
+      const { waiter: a } = enter('a');
+      enter('b');
+      await clock.advance(10);
+      void hear('a', a);
+      here = true;
+      await hint();
+      await clock.advance(SECOND);
+      expect(heard).toEqual(['a: look']);
+      expect(ears.size).toBe(1);
+      a.leave();
+      expect(ears.size).toBe(0);
+    });
   });
 });
 
@@ -237,6 +322,59 @@ describe('requests that would wait', () => {
     await bench.clock.advance(SECOND);
     expect(kinds(await Promise.all(all))).toEqual(Array(20).fill('replay'));
     expect(bench.store.called('claim').length).toBeLessThanOrEqual(asked + 1);
+  });
+
+  it('look at once when there is a hint, and listen together', async () => {
+    let answer = found(aRecord('running'));
+    const ears = new Set<() => void>();
+    const bench = anEngine({
+      claim: async () => answer,
+      listen: (_id, onHint) => {
+        ears.add(onHint);
+        return () => ears.delete(onHint);
+      },
+    });
+    const all = Array.from({ length: 20 }, () => bench.engine.begin(waiting()));
+    await bench.clock.advance(10);
+    expect(bench.store.called('listen').map(([id]) => id)).toEqual([identity.id]);
+    const asked = bench.store.called('claim').length;
+    answer = found(aRecord('completed'));
+    for (const onHint of ears) onHint();
+    expect(kinds(await Promise.all(all))).toEqual(Array(20).fill('replay')); // the clock has not moved
+    expect(bench.store.called('claim')).toHaveLength(asked + 1);
+    expect(ears.size).toBe(0);
+  });
+
+  it('take over at a hint, one of them, when the first one has failed elsewhere', async () => {
+    let answer: ClaimResult = found(aRecord('running'));
+    let hint = (): void => undefined;
+    const bench = anEngine({
+      claim: async () => answer,
+      listen: (_id, onHint) => {
+        hint = onHint;
+        return () => undefined;
+      },
+    });
+    const all = Array.from({ length: 3 }, () => bench.engine.begin(waiting()));
+    await bench.clock.advance(10);
+    answer = CLAIMED;
+    hint();
+    const first = await Promise.race(all);
+    answer = found(aRecord('running'));
+    hint(); // late: it runs here by now
+    if (first.kind !== 'run') throw new Error(first.kind);
+    await bench.engine.settle(first.execution, KEEP);
+    expect(kinds(await Promise.all(all)).sort()).toEqual(['replay', 'replay', 'run']);
+  });
+
+  it('listen to nobody where the first one runs here', async () => {
+    const bench = anEngine();
+    const first = await bench.run(waiting());
+    const others = Array.from({ length: 3 }, () => bench.engine.begin(waiting()));
+    await bench.clock.advance(SECOND);
+    await bench.engine.settle(first, KEEP);
+    await Promise.all(others);
+    expect(bench.store.called('listen')).toEqual([]);
   });
 
   it('are refused when their time is over, and when they come too late to wait', async () => {
