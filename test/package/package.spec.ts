@@ -36,7 +36,8 @@ describe('the package', () => {
   it('has the two builds, the migrations as SQL and the papers, and nothing else', () => {
     const places = packed.map((path) => path.replace(/^(dist\/(?:esm|cjs)\/(?:lib|migrations)|migrations\/sql)\/.*/, '$1'));
     const builds = ['cjs', 'esm'].flatMap((build) => ['lib', 'migrations', 'package.json'].map((part) => `dist/${build}/${part}`));
-    expect(new Set(places)).toEqual(new Set(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'migrations/sql', ...builds]));
+    const papers = ['CHANGELOG.md', 'LICENSE', 'README.md', 'lib/client/README.md', 'lib/recipes/README.md'];
+    expect(new Set(places)).toEqual(new Set([...papers, 'package.json', 'migrations/sql', ...builds]));
   });
 
   it('type-checks and runs as an ES module and as CommonJS, with the same names and without a warning', async () => {

@@ -11,6 +11,7 @@ import { transform } from '@swc/core';
 /** @type {Record<string, string | undefined>} */
 const OURS = {
   'nestjs-idempotency-pg': new URL('../../lib/index.ts', import.meta.url).href,
+  'nestjs-idempotency-pg/client': new URL('../../lib/client/index.ts', import.meta.url).href,
   'nestjs-idempotency-pg/migrations': new URL('../../migrations/index.ts', import.meta.url).href,
 };
 
