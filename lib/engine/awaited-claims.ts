@@ -6,8 +6,8 @@
 import { isIdempotencyError } from '../contract/errors.js';
 import type { Claim } from '../contract/record.js';
 import type { Admission } from './admission.js';
-import { inUse } from './claims.js';
 import type { Claims } from './claims.js';
+import { inUse } from './refusals.js';
 import type { Roster } from './roster.js';
 import type { Found, News, Verdict } from './verdict.js';
 import type { WaitingRooms } from './waiting.js';
@@ -53,11 +53,11 @@ export class AwaitedClaims {
   async #wait(admission: Admission, claim: Claim): Promise<Verdict> {
     const { identity, settings, waitMs, signal } = admission;
     const waiter = this.waiting.enter(identity.id, waitMs, signal);
-    if (waiter === undefined) return inUse(settings.retryAfterMs);
+    if (waiter === undefined) return inUse(settings);
     try {
       for (;;) {
         const wake = await waiter.next();
-        if (wake.kind === 'over') return inUse(settings.retryAfterMs);
+        if (wake.kind === 'over') return inUse(settings);
         if (wake.kind === 'told' && wake.news.fingerprint.equals(admission.fingerprint)) return asHeard(admission, wake.news.found);
         const found = await this.claims.claimOrLook(admission, claim);
         if (!isInUse(found)) return this.#tellOthers(admission, found);

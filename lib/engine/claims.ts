@@ -3,7 +3,7 @@
  * gets the key owns it from here on, with a lease that is kept or a transaction that holds the record.
  */
 import type { Clock } from '../contract/clock.js';
-import { KeyInUse, KeyReused, OutcomeUnknown, ResultNotReplayable, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
+import { KeyReused, OutcomeUnknown, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { Claim, FoundRecord } from '../contract/record.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
@@ -14,6 +14,7 @@ import { OwnedExecution } from './execution.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 import type { Observer } from './observer.js';
 import type { Persistence } from './persistence.js';
+import { done, inUse } from './refusals.js';
 import type { Roster } from './roster.js';
 import type { Settlements } from './settlement.js';
 import type { Found, Refusal, Verdict } from './verdict.js';
@@ -43,7 +44,7 @@ export class Claims {
   /** @throws StoreUnavailable, and whatever else the store refuses */
   async claimOrLook(admission: Admission, claim: Claim): Promise<Verdict> {
     const { store, clock } = this.parts;
-    const { storeTimeoutMs, retryAfterMs } = admission.settings;
+    const { storeTimeoutMs } = admission.settings;
     const startedAt = clock.now();
     const left = (): number => storeTimeoutMs - (clock.now() - startedAt);
     for (let round = 0; round < CLAIM_ROUNDS; round++) {
@@ -52,26 +53,29 @@ export class Claims {
       const verdict = this.#judge(admission, result.record);
       if (verdict !== 'take-over') return verdict;
       const taken = await store.takeOver(claim, result.record, left());
-      if (taken.kind === 'taken') return this.#own(admission, claim, taken.attempt, startedAt, true);
+      if (taken.kind === 'taken') return this.#own(admission, inheriting(claim, result.record), taken.attempt, startedAt, true);
       if (taken.kind === 'held') break; // its transaction lives, whatever the lease says
     }
-    return inUse(retryAfterMs);
+    return inUse(admission.settings);
   }
 
-  /** The fingerprint is compared before the state: another request is another request, however the first one stands. */
+  /**
+   * The fingerprint is compared before the state: another request is another request, however the first
+   * one stands. In a window there is nothing to compare: the record was found by all that a request says.
+   */
   #judge(admission: Admission, record: FoundRecord): Found | 'take-over' {
     const { settings, identity, fingerprint } = admission;
-    if (!record.fingerprint.equals(fingerprint)) return { kind: 'refuse', error: new KeyReused() };
+    if (settings.window === undefined && !record.fingerprint.equals(fingerprint)) return { kind: 'refuse', error: new KeyReused() };
     switch (record.state) {
       case 'completed':
-        return { kind: 'replay', answer: record.answer };
+        return settings.window?.answer === 'reject' ? done(settings, record) : { kind: 'replay', answer: record.answer };
       case 'sealed':
-        return { kind: 'refuse', error: new ResultNotReplayable() };
+        return done(settings, record);
       case 'running':
-        return inUse(settings.retryAfterMs);
+        return inUse(settings, record);
       case 'lost':
         // The lease ran out while Postgres was away, but the handler is still at work right here.
-        if (this.parts.roster.isOwner(identity.id, record.owner)) return inUse(settings.retryAfterMs);
+        if (this.parts.roster.isOwner(identity.id, record.owner)) return inUse(settings, record);
         return settings.onLostExecution === 'reject' ? { kind: 'refuse', error: new OutcomeUnknown() } : 'take-over';
       case 'open':
         return 'take-over';
@@ -107,7 +111,7 @@ export class Claims {
       this.parts.leases.drop(execution); // the row is held now, and nobody may write to it from elsewhere
       if (execution.transaction !== undefined) return undefined;
       this.parts.settlements.forget(execution);
-      return inUse(settings.retryAfterMs);
+      return inUse(settings);
     } catch (error) {
       this.parts.settlements.forget(execution);
       return this.#giveBack(claim, settings, isIdempotencyError(error) ? error : new StoreUnavailable({ cause: error }));
@@ -120,6 +124,7 @@ export class Claims {
   }
 }
 
-export function inUse(retryAfterMs: number): Refusal {
-  return { kind: 'refuse', error: new KeyInUse(retryAfterMs) };
+/** Whoever takes a record over goes on with its life, and so keeps the fingerprint that names it. */
+function inheriting(claim: Claim, { fingerprint }: FoundRecord): Claim {
+  return { ...claim, fingerprint };
 }
