@@ -4,7 +4,7 @@ process.env['NEST_MAJOR'] ??= '12';
 export default {
   testEnvironment: 'node',
   roots: ['<rootDir>/test', '<rootDir>/lib', '<rootDir>/migrations'],
-  testMatch: ['<rootDir>/test/{unit,postgres,e2e,processes,crash,model}/**/*.spec.ts'],
+  testMatch: ['<rootDir>/test/{unit,postgres,e2e,processes,crash,model,browser}/**/*.spec.ts'],
   modulePathIgnorePatterns: ['<rootDir>/test/nest11/node_modules'],
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },

@@ -46,7 +46,7 @@ export class AppModule {
             migrationsRun: true,
           }),
         }),
-        TypeOrmModule.forRootAsync({ name: OUTSIDE, useFactory: () => database }),
+        TypeOrmModule.forRootAsync({ name: OUTSIDE, useFactory: () => ({ ...database, name: OUTSIDE }) }),
         IdempotencyModule.forRoot({ lockTtl, warnUnprotected: true }),
         ProviderModule.with({ delayMs: providerDelayMs, webhookSecret }),
         MailModule.with({ smtpUrl }),
