@@ -1,7 +1,6 @@
 /** Stores of several processes over one database: one that waits for a record hears of its end, and nobody is told without need. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
-import { connect } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from 'pg';
 import { Engine } from '../../lib/engine/engine.js';
@@ -11,7 +10,7 @@ import { migrate } from '../support/database.js';
 import { ManualClock, atRest } from '../support/manual-clock.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
 import { anAdmission } from '../unit/engine-fixture.js';
-import { listen, mute, stoppedClock } from './pool-fixture.js';
+import { mute, poolerTo, stoppedClock } from './pool-fixture.js';
 import { HOUR, IN_TIME, SECOND, aClaim, anAnswer, openBench, owned, type Bench } from './store-fixture.js';
 import { begun } from './transaction-fixture.js';
 
@@ -385,36 +384,9 @@ describe('the connection', () => {
 });
 
 describe('where there can be no hints', () => {
-  /** A pooler tells its clients of backends that are none, since it gives them another one with each transaction. */
-  async function pooler() {
-    const { hostname, port } = new URL(bench.url);
-    const connections = { made: 0, ended: 0 };
-    const listener = await listen((client) => {
-      connections.made += 1;
-      client.on('close', () => (connections.ended += 1));
-      const server = connect(Number(port), hostname);
-      client.on('error', () => server.destroy()).on('close', () => server.destroy());
-      server.on('error', () => client.destroy()).on('close', () => client.destroy());
-      client.on('data', (bytes) => server.write(bytes));
-      server.on('data', (bytes: Buffer) => client.write(withAnotherPid(bytes)));
-    });
-    return {
-      url: Object.assign(new URL(bench.url), { port: String(listener.port) }).href,
-      connections,
-      close: () => listener.close(),
-    };
-  }
-
-  /** “BackendKeyData”, of twelve bytes, comes among the parameters, before the first “ReadyForQuery”. */
-  function withAnotherPid(bytes: Buffer): Buffer {
-    const at = bytes.indexOf(Buffer.from([0x4b, 0, 0, 0, 12]));
-    if (at !== -1) bytes.writeInt32BE(bytes.readInt32BE(at + 5) + 1, at + 5);
-    return bytes;
-  }
-
   it('because a pooler is in between: no lock is taken in a session that is not ours, and it is tried again after a minute', async () => {
     const clock = stoppedClock();
-    const between = await pooler();
+    const between = await poolerTo(bench.url);
     const store = bench.store({ connection: { connectionString: between.url }, clock });
     const claim = await owned(store);
     const theirs = ear(store, claim.id);

@@ -87,17 +87,25 @@ export async function proxyTo(url: string): Promise<Proxy> {
   };
 }
 
+export interface Pooler extends Listener {
+  readonly url: string;
+  readonly connections: { readonly made: number; readonly ended: number };
+}
+
 /** A pooler tells its clients of backends that are none, since it gives them another one with each transaction. */
-export async function poolerTo(url: string): Promise<Listener & { readonly url: string }> {
+export async function poolerTo(url: string): Promise<Pooler> {
   const { hostname, port } = new URL(url);
+  const connections = { made: 0, ended: 0 };
   const listener = await listen((client) => {
+    connections.made += 1;
+    client.on('close', () => (connections.ended += 1));
     const server = connect(Number(port), hostname);
     client.on('error', () => server.destroy()).on('close', () => server.destroy());
     server.on('error', () => client.destroy()).on('close', () => client.destroy());
     client.on('data', (bytes) => server.write(bytes));
     server.on('data', (bytes: Buffer) => client.write(withAnotherPid(bytes)));
   });
-  return { ...listener, url: Object.assign(new URL(url), { port: String(listener.port) }).href };
+  return { ...listener, connections, url: Object.assign(new URL(url), { port: String(listener.port) }).href };
 }
 
 /** “BackendKeyData”, of twelve bytes, comes among the parameters, before the first “ReadyForQuery”. */
