@@ -25,6 +25,8 @@ const browser = await launchChromium();
 
 async function take(name: string, story: string, scheme: 'light' | 'dark', play: (page: ShopPage) => Promise<void>): Promise<void> {
   const page = await ShopPage.open(browser, shop.process.url, story, { scheme, ...SIZE, stillness: true });
+  await page.press('Start afresh'); // the one before has bought things, too
+  await page.page.getByText('Empty.').first().waitFor();
   await play(page);
   await page.page.mouse.move(0, 0);
   await page.page.evaluate('document.activeElement?.blur(); scrollTo(0, 0)');
@@ -38,13 +40,15 @@ async function take(name: string, story: string, scheme: 'light' | 'dark', play:
 }
 
 try {
-  await take('payments-light', 'payments', 'light', async (page) => {
-    await page.press('Lose the answer');
-    await page.press('Retry');
-    await page.switchProtection();
-    await page.press('Lose the answer');
-    await page.press('Retry');
-  });
+  for (const scheme of ['light', 'dark'] as const) {
+    await take(`payments-${scheme}`, 'payments', scheme, async (page) => {
+      await page.press('Lose the answer');
+      await page.press('Retry');
+      await page.switchProtection();
+      await page.press('Lose the answer');
+      await page.press('Retry');
+    });
+  }
   await take('imports-dark', 'imports', 'dark', async (page) => {
     await page.press('Send');
     await page.press('Retry');

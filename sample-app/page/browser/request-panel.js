@@ -133,7 +133,7 @@ function bodyOf({ request, round }, body) {
   const composed = typeof body === 'string' ? body : JSON.stringify(body, null, 2);
   const draft = round.drafts.get(request.name);
   const text = draft?.composed === composed ? draft.text : composed;
-  const area = element('textarea', { id: 'body', rows: Math.min(12, text.split('\n').length), spellcheck: 'false', autocomplete: 'off' });
+  const area = element('textarea', { id: 'body', rows: Math.min(8, text.split('\n').length), spellcheck: 'false', autocomplete: 'off' });
   area.value = text;
   area.addEventListener('input', () => round.drafts.set(request.name, { composed, text: area.value }));
   return element('p', { class: 'field stacked' }, element('label', { for: 'body' }, 'Body'), area);

@@ -16,6 +16,8 @@ export interface PageOptions {
   readonly width?: number;
   readonly height?: number;
   readonly stillness?: boolean;
+  /** Time stands still but for the test's doing. */
+  readonly ownClock?: boolean;
   /** Dots for each pixel of the page. */
   readonly dots?: number;
 }
@@ -41,7 +43,7 @@ export class ShopPage {
   }
 
   static async open(browser: Browser, url: string, story: string, options: PageOptions = {}): Promise<ShopPage> {
-    const { scheme = 'light', width = 1280, height = 900, stillness = false, dots = 1 } = options;
+    const { scheme = 'light', width = 1280, height = 900, stillness = false, ownClock = false, dots = 1 } = options;
     const page = await browser.newPage({
       viewport: { width, height },
       deviceScaleFactor: dots,
@@ -49,7 +51,9 @@ export class ShopPage {
       reducedMotion: stillness ? 'reduce' : 'no-preference',
     });
     const shop = new ShopPage(page);
+    if (ownClock) await page.clock.install();
     await page.goto(`${url}/#${story}`);
+    if (ownClock) await page.clock.pauseAt(Date.now() + 60_000);
     await page.getByRole('heading', { level: 2 }).filter({ hasText: /./ }).waitFor();
     return shop;
   }
