@@ -139,7 +139,9 @@ describe('find', () => {
       connection: { connectionString: bench.url, options: '-c DateStyle=German -c TimeZone=Asia/Kathmandu -c bytea_output=escape' },
     });
     expect(await abroad.find(identity)).toEqual(await store.find(identity));
-    expect(await abroad.claim(aClaim(identity), IN_TIME)).toEqual(await store.claim(aClaim(identity), IN_TIME));
+    const here = await store.claim(aClaim(identity), IN_TIME);
+    const left = { retentionLeftMs: expect.any(Number) }; // time goes on between the two
+    expect(await abroad.claim(aClaim(identity), IN_TIME)).toEqual({ ...here, record: { ...('record' in here && here.record), ...left } });
   });
 
   it('knows nothing of a free key, whether nothing was there or its time is over', async () => {
