@@ -1,4 +1,8 @@
-/** The public names, one by one: being public is a decision. */
+/**
+ * The public names, one by one: being public is a decision.
+ *
+ * @module nestjs-idempotency-pg
+ */
 export { IdempotencyModule } from './nest/idempotency.module.js';
 export { IdempotencyService } from './nest/idempotency.service.js';
 export { IdempotencyEvents } from './nest/events.js';
@@ -19,12 +23,17 @@ export type {
   AtomicOptions,
   DeduplicateOptions,
   Duration,
+  EncryptionOptions,
+  FingerprintFunction,
   IdempotencyModuleOptions,
   IdempotencyOptionsFactory,
   IdempotencyRequest,
   IdempotentOptions,
   KeyFrom,
   ReaperOptions,
+  RedactFunction,
+  RedactableAnswer,
+  ScopeFunction,
 } from './nest/options.js';
 export type { IsolationLevel, TransactionClient } from './contract/transaction.js';
 export type { RunOptions, RunResult, RunSettings } from './nest/runs.js';
@@ -64,6 +73,7 @@ export {
   ScopeRequired,
   StepInvalid,
   StoreUnavailable,
+  TooManyKeys,
   TransactionFailed,
   TransactionMisused,
   isIdempotencyError,

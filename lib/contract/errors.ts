@@ -10,6 +10,7 @@ export type IdempotencyErrorCode =
   | 'IDEMPOTENCY_REQUEST_UNREADABLE'
   | 'IDEMPOTENCY_STORE_UNAVAILABLE'
   | 'IDEMPOTENCY_KEY_REUSED'
+  | 'IDEMPOTENCY_TOO_MANY_KEYS'
   | 'IDEMPOTENCY_KEY_IN_USE'
   | 'IDEMPOTENCY_DUPLICATE_REQUEST'
   | 'IDEMPOTENCY_OUTCOME_UNKNOWN'
@@ -131,6 +132,22 @@ export class KeyReused extends IdempotencyError {
   }
 }
 
+/** A new key of a caller who has as many as the route allows. Keys that exist are not concerned. */
+export class TooManyKeys extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_TOO_MANY_KEYS';
+  readonly status = 429;
+  readonly title = 'Too many idempotency keys';
+  /** @param retryAfterMs after which one of them ends */
+  constructor(retryAfterMs: number) {
+    super(
+      'There are as many idempotency keys as are kept at once for one caller, so nothing was done. Try again later with the same key.',
+      {
+        retryAfterMs,
+      },
+    );
+  }
+}
+
 export class KeyInUse extends IdempotencyError {
   readonly code = 'IDEMPOTENCY_KEY_IN_USE';
   readonly status = 409;
@@ -177,8 +194,11 @@ export class RecordUnreadable extends IdempotencyError {
   readonly code = 'IDEMPOTENCY_RECORD_UNREADABLE';
   readonly status = 500;
   readonly title = 'Idempotency record cannot be read';
-  constructor(options?: { readonly cause?: unknown }) {
+  /** What the developer should do, where that is known; for the log, never for the client. */
+  readonly remedy: string | undefined;
+  constructor(options?: { readonly cause?: unknown; readonly remedy?: string }) {
     super('There is a record for this idempotency key that cannot be read, so nothing was done.', options);
+    this.remedy = options?.remedy;
   }
 }
 
@@ -262,7 +282,7 @@ export class SchemaMissing extends IdempotencyError {
   constructor(table: string, options?: { readonly cause?: unknown }) {
     super(
       `There is no table ${table}. Add idempotencyMigrations from 'nestjs-idempotency-pg/migrations' to the DataSource and run ` +
-        `"npx typeorm migration:run -d <your data source>", or apply the .sql files in node_modules/nestjs-idempotency-pg/migrations/sql with psql.`,
+        `"npx typeorm migration:run -d <your data source>", or run "npx nestjs-idempotency-pg migrate", or apply the .sql files in node_modules/nestjs-idempotency-pg/migrations/sql with psql.`,
       options,
     );
   }
@@ -275,7 +295,7 @@ export class SchemaOutdated extends IdempotencyError {
   constructor(table: string, options?: { readonly cause?: unknown }) {
     super(
       `The table ${table} does not fit this version of nestjs-idempotency-pg. Run its newer migrations: ` +
-        `"npx typeorm migration:run -d <your data source>" with idempotencyMigrations from 'nestjs-idempotency-pg/migrations', or the .sql files in the package.`,
+        `"npx typeorm migration:run -d <your data source>" with idempotencyMigrations from 'nestjs-idempotency-pg/migrations', "npx nestjs-idempotency-pg migrate", or the .sql files in the package.`,
       options,
     );
   }
@@ -335,5 +355,19 @@ export class RecipeMisused extends Error {
   constructor(message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = new.target.name;
+  }
+}
+
+/** Keys can't be counted without reading the whole table. */
+export class LiveKeysIndexMissing extends IdempotencyError {
+  readonly code = 'IDEMPOTENCY_SCHEMA_OUTDATED';
+  readonly status = 503;
+  readonly title = 'Idempotency tables are outdated';
+  constructor(table: string) {
+    super(
+      `The option maxLiveKeys needs an index on ${table} that begins with scope, and there is no valid one. Take ` +
+        `idempotencyMigrationsFor({ schema, maxLiveKeys: true }) from 'nestjs-idempotency-pg/migrations' in the place of idempotencyMigrations and run ` +
+        `"npx typeorm migration:run -d <your data source>", or run "npx nestjs-idempotency-pg migrate --max-live-keys", or apply migrations/sql/optional_index_live_keys.up.sql of the package with psql.`,
+    );
   }
 }

@@ -35,8 +35,19 @@ export interface IdempotencyEvent {
   /** Hex digest of the scope: equal for equal scopes, and not to be turned back. */
   readonly scopeDigest?: string;
   readonly keyDigest?: string;
+  /** Which execution of its key it is about. With `replayed`, `rejected` and `store-failed`: only if it had begun. */
   readonly attempt?: number;
+  /**
+   * With `claimed` and `taken-over`: what the claim took. With `completed`, `sealed`, `released` and
+   * `replayed`: all the time since the request came to the store. With `reaped`: what reaping took.
+   */
   readonly durationMs?: number;
+  /** With `completed`, `sealed` and `released`: from the claim to the answer; the handler, mostly. */
+  readonly handlerMs?: number;
+  /** With the same: from the answer until its record was safe. */
+  readonly completionMs?: number;
+  /** With `claimed`, `taken-over`, `replayed` and `rejected`: how long it waited for another execution's answer, if it did. */
+  readonly waitedMs?: number;
   /** The error's code, with `rejected` and `store-failed`. */
   readonly code?: string;
   /** How many records, with `reaped`. */

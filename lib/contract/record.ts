@@ -39,6 +39,8 @@ export interface Claim extends Ownership {
   readonly retentionMs: number;
   /** Whether the claim's commit waits for the disk. */
   readonly durable: boolean;
+  /** How many records of its scope may be live for a new one to be made. */
+  readonly maxLiveKeys?: number | undefined;
 }
 
 /** What every record tells that stands in the way of a claim. */
@@ -56,13 +58,21 @@ export type FoundRecord = FoundCommon &
     | { readonly state: 'running'; readonly leaseLeftMs: number }
     | { readonly state: 'lost' }
     | { readonly state: 'open' }
-    | { readonly state: 'completed'; readonly answer: RecordedResponse }
+    | {
+        readonly state: 'completed';
+        /** Opened when it is asked for: who is refused for another reason needs no key. @throws RecordUnreadable */
+        readonly answer: RecordedResponse;
+      }
     | { readonly state: 'sealed' }
   );
 
 export type RecordState = FoundRecord['state'];
 
-export type ClaimResult = { readonly kind: 'claimed'; readonly attempt: number } | { readonly kind: 'found'; readonly record: FoundRecord };
+export type ClaimResult =
+  | { readonly kind: 'claimed'; readonly attempt: number }
+  | { readonly kind: 'found'; readonly record: FoundRecord }
+  /** The key is free, and its scope has `maxLiveKeys` already. `freesInMs`: when the first of them expires, where one is to. */
+  | { readonly kind: 'over-limit'; readonly freesInMs: number | undefined };
 
 /** What became of an attempt to take a lost or open record over. */
 export type TakeOverResult =

@@ -34,6 +34,8 @@ export interface ExecutionSettings {
   readonly onStoreFailure: 'reject' | 'bypass';
   /** A larger answer is not held in memory and not kept. */
   readonly maxBodyBytes: number;
+  /** How many records of its scope may be live for a new key to be taken; `undefined`: any number. */
+  readonly maxLiveKeys?: number | undefined;
   /** Whether an outcome of a handler that began is kept; any other one frees the key. */
   keeps(status: number, error?: unknown): boolean;
 }

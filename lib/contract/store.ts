@@ -30,7 +30,8 @@ export interface Lease extends Ownership {
 export interface IdempotencyStore {
   /**
    * Becomes the owner of a free key, or says what stands there. An expired record counts as none.
-   * Of any number of simultaneous claims of one key exactly one is `claimed`.
+   * Of any number of simultaneous claims of one key exactly one is `claimed`. Simultaneous claims of different
+   * keys don't see each other, so a limit on live keys can be passed by as many as there are at once.
    */
   claim(claim: Claim, withinMs: number): Promise<ClaimResult>;
 
@@ -120,12 +121,19 @@ export interface IdempotencyStore {
 
   /**
    * Looks whether the tables are there and current, and what a careful operator should know.
-   * @throws SchemaMissing, SchemaOutdated or StoreUnavailable
+   *
+   * @param needs beyond what every application does
+   * @throws SchemaMissing, SchemaOutdated, LiveKeysIndexMissing or StoreUnavailable
    */
-  inspect(): Promise<StoreFindings>;
+  inspect(needs?: StoreNeeds): Promise<StoreFindings>;
 
   /** Gives every connection back. A call that is still under way fails with `StoreUnavailable`. */
   close(): Promise<void>;
+}
+
+export interface StoreNeeds {
+  /** Some claim has `maxLiveKeys`. */
+  readonly maxLiveKeys: boolean;
 }
 
 export interface StoreFindings {

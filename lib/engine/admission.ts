@@ -28,5 +28,6 @@ export function claimOf({ identity, fingerprint, settings }: Pick<Admission, 'id
     leaseMs: settings.atomic === undefined ? settings.leaseMs : Math.min(settings.leaseMs, LEASE_BEFORE_BEGIN_MS),
     retentionMs: settings.retentionMs,
     durable: settings.durableClaim,
+    maxLiveKeys: settings.maxLiveKeys,
   };
 }

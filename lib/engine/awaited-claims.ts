@@ -7,6 +7,7 @@ import { isIdempotencyError } from '../contract/errors.js';
 import type { Claim } from '../contract/record.js';
 import type { Admission } from './admission.js';
 import type { Claims } from './claims.js';
+import type { Observer } from './observer.js';
 import { inUse } from './refusals.js';
 import type { Roster } from './roster.js';
 import type { Found, News, Verdict } from './verdict.js';
@@ -20,6 +21,7 @@ export class AwaitedClaims {
     private readonly claims: Claims,
     private readonly roster: Roster,
     private readonly waiting: WaitingRooms<News>,
+    private readonly observer: Observer,
   ) {}
 
   /** @throws like `Claims.claimOrLook` */
@@ -54,6 +56,7 @@ export class AwaitedClaims {
     const { identity, settings, waitMs, signal } = admission;
     const waiter = this.waiting.enter(identity.id, waitMs, signal);
     if (waiter === undefined) return inUse(settings);
+    this.observer.waits(admission);
     try {
       for (;;) {
         const wake = await waiter.next();

@@ -3,7 +3,7 @@
  * gets the key owns it from here on, with a lease that is kept or a transaction that holds the record.
  */
 import type { Clock } from '../contract/clock.js';
-import { KeyReused, OutcomeUnknown, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
+import { KeyReused, OutcomeUnknown, StoreUnavailable, TooManyKeys, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { Claim, FoundRecord } from '../contract/record.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
@@ -44,12 +44,13 @@ export class Claims {
   /** @throws StoreUnavailable, and whatever else the store refuses */
   async claimOrLook(admission: Admission, claim: Claim): Promise<Verdict> {
     const { store, clock } = this.parts;
-    const { storeTimeoutMs } = admission.settings;
+    const { storeTimeoutMs, retryAfterMs } = admission.settings;
     const startedAt = clock.now();
     const left = (): number => storeTimeoutMs - (clock.now() - startedAt);
     for (let round = 0; round < CLAIM_ROUNDS; round++) {
       const result = await store.claim(claim, left());
       if (result.kind === 'claimed') return this.#own(admission, claim, result.attempt, startedAt, false);
+      if (result.kind === 'over-limit') return { kind: 'refuse', error: new TooManyKeys(Math.max(retryAfterMs, result.freesInMs ?? 0)) };
       const verdict = this.#judge(admission, result.record);
       if (verdict !== 'take-over') return verdict;
       const taken = await store.takeOver(claim, result.record, left());
@@ -93,7 +94,7 @@ export class Claims {
       const refusal = await this.#openTransaction(execution, settings.atomic);
       if (refusal !== undefined) return refusal;
     }
-    observer.claimed(execution, takenOver);
+    observer.claimed(execution, takenOver, admission);
     return { kind: 'run', execution };
   }
 

@@ -84,7 +84,7 @@ export class Engine {
     };
     this.#settlements = new Settlements(parts);
     this.#claims = new Claims({ ...parts, store, clock, settlements: this.#settlements, isDraining: () => this.#draining });
-    this.#awaited = new AwaitedClaims(this.#claims, this.#roster, this.#waiting);
+    this.#awaited = new AwaitedClaims(this.#claims, this.#roster, this.#waiting, this.#observer);
   }
 
   async begin(admission: Admission): Promise<Verdict> {

@@ -20,6 +20,9 @@ export interface ExecutionFacts {
 export class OwnedExecution {
   /** Set as soon as the last write is on its way: what a renewal then finds says nothing any more. */
   settling = false;
+  /** When its handler's turn came, and when that was over. */
+  claimedAt: number;
+  settlingAt: number;
   /** How often its handler has been called: an atomic one may be repeated. */
   runs = 1;
   /** Something of it may still be committed behind our back, so that its key must not be given back. */
@@ -33,7 +36,10 @@ export class OwnedExecution {
   #callOff: () => Promise<void> = () => Promise.resolve();
   readonly #recordings = new Set<Promise<void>>();
 
-  constructor(private readonly facts: ExecutionFacts) {}
+  constructor(private readonly facts: ExecutionFacts) {
+    this.claimedAt = facts.startedAt;
+    this.settlingAt = facts.startedAt;
+  }
 
   get keyed(): boolean {
     return this.facts.keyed;

@@ -11,6 +11,8 @@ import type { OwnedExecution } from './execution.js';
 export interface Subject {
   readonly identity: Identity;
   readonly handler: string;
+  /** Of an execution. A request at the door has none. */
+  readonly attempt?: number;
 }
 
 const TYPE_OF_ENDING = { keep: 'completed', seal: 'sealed', free: 'released' } as const satisfies Record<
@@ -19,32 +21,52 @@ const TYPE_OF_ENDING = { keep: 'completed', seal: 'sealed', free: 'released' } a
 >;
 
 export class Observer {
+  /** Since when requests at the door wait for somebody else's answer. */
+  readonly #waitingSince = new WeakMap<Subject, number>();
+
   constructor(
     private readonly events: EventSink,
     private readonly clock: Clock,
   ) {}
 
-  claimed(execution: OwnedExecution, takenOver: boolean): void {
+  waits(subject: Subject): void {
+    this.#waitingSince.set(subject, this.clock.now());
+  }
+
+  /** @param subject the request that became an execution */
+  claimed(execution: OwnedExecution, takenOver: boolean, subject: Subject): void {
+    execution.claimedAt = this.clock.now();
     this.#emit(takenOver ? 'taken-over' : 'claimed', execution, {
-      attempt: execution.attempt,
-      durationMs: this.clock.now() - execution.startedAt,
+      durationMs: execution.claimedAt - execution.startedAt,
+      ...this.#waited(subject, execution.startedAt),
     });
   }
 
+  settling(execution: OwnedExecution): void {
+    execution.settlingAt = this.clock.now();
+  }
+
   settled(execution: OwnedExecution, ending: Ending): void {
-    this.#emit(TYPE_OF_ENDING[ending.kind], execution, { attempt: execution.attempt, durationMs: this.clock.now() - execution.startedAt });
+    const { startedAt, claimedAt, settlingAt } = execution;
+    const now = this.clock.now();
+    this.#emit(TYPE_OF_ENDING[ending.kind], execution, {
+      durationMs: now - startedAt,
+      handlerMs: settlingAt - claimedAt,
+      completionMs: now - settlingAt,
+    });
   }
 
   replayed(subject: Subject, startedAt: number): void {
-    this.#emit('replayed', subject, { durationMs: this.clock.now() - startedAt });
+    const now = this.clock.now();
+    this.#emit('replayed', subject, { durationMs: now - startedAt, ...this.#waited(subject, now) });
   }
 
   rejected(subject: Subject, error: IdempotencyError): void {
-    this.#emit('rejected', subject, { code: error.code });
+    this.#emit('rejected', subject, { code: error.code, ...this.#waited(subject, this.clock.now()) });
   }
 
   leaseLost(execution: OwnedExecution): void {
-    this.#emit('lock-lost', execution, { attempt: execution.attempt });
+    this.#emit('lock-lost', execution, {});
   }
 
   storeFailed(subject: Subject, cause: unknown): void {
@@ -56,10 +78,17 @@ export class Observer {
     if (this.events.wants('store-failed')) this.events.emit({ type: 'store-failed', code: 'IDEMPOTENCY_STORE_UNAVAILABLE' }, cause);
   }
 
-  #emit(type: IdempotencyEventType, { identity, handler }: Subject, facts: Partial<IdempotencyEvent>, cause?: unknown): void {
+  #waited(subject: Subject, until: number): Pick<IdempotencyEvent, 'waitedMs'> {
+    const since = this.#waitingSince.get(subject);
+    return since === undefined ? {} : { waitedMs: until - since };
+  }
+
+  #emit(type: IdempotencyEventType, subject: Subject, facts: Partial<IdempotencyEvent>, cause?: unknown): void {
     if (!this.events.wants(type)) return;
+    const { identity, handler, attempt } = subject;
     const { operation, scope, key } = identity;
-    this.events.emit({ type, handler, operation, scopeDigest: digest(scope), keyDigest: digest(key), ...facts }, cause);
+    const whose = { handler, operation, scopeDigest: digest(scope), keyDigest: digest(key) };
+    this.events.emit({ type, ...whose, ...(attempt === undefined ? {} : { attempt }), ...facts }, cause);
   }
 }
 

@@ -10,6 +10,9 @@ import { Pauses } from './pauses.js';
 /** Between two bites others get their turn at the table and at the module's small pool. */
 const PAUSE_MS = 50;
 
+/** A round that fails may be Postgres restarting; after several the records pile up. */
+const MISSED_ROUNDS = 3;
+
 /** Processes that were started together should not all reap at the same moment. */
 const JITTER = 0.2;
 
@@ -22,6 +25,8 @@ export interface ReaperSettings {
 export class Reaper {
   readonly #pauses: Pauses;
   #running: Promise<void> | undefined;
+  /** When it was started, or had a bite last. */
+  #lastSignOfLife: number | undefined;
 
   constructor(
     private readonly store: IdempotencyStore,
@@ -35,7 +40,14 @@ export class Reaper {
   }
 
   start(): void {
+    this.#lastSignOfLife ??= this.clock.now();
     this.#running ??= this.#run();
+  }
+
+  /** Whether its rounds succeed. A long one, over a great many records, does so bite by bite. */
+  get alive(): boolean {
+    if (this.#lastSignOfLife === undefined) return true;
+    return this.clock.now() - this.#lastSignOfLife <= MISSED_ROUNDS * this.settings.everyMs;
   }
 
   /** Resolves when no bite is under way any more. */
@@ -58,6 +70,7 @@ export class Reaper {
     try {
       for (let bite = this.settings.batch; bite === this.settings.batch && !this.#pauses.stopped;) {
         bite = await this.store.reap(this.settings.batch);
+        this.#lastSignOfLife = this.clock.now();
         removed += bite;
         if (bite === this.settings.batch) await this.#pauses.wait(PAUSE_MS);
       }

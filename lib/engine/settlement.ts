@@ -30,6 +30,7 @@ export class Settlements {
 
   async settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     execution.settling = true;
+    this.parts.observer.settling(execution);
     await execution.recorded();
     const settlement = await (execution.transaction === undefined
       ? this.#settlePlain(execution, ending)
@@ -43,6 +44,7 @@ export class Settlements {
     if (outer === undefined) return this.settle(execution, ending);
     if (ending.kind === 'free') return this.settle(execution, ending);
     execution.settling = true;
+    this.parts.observer.settling(execution);
     await execution.recorded();
     this.parts.leases.drop(execution); // from the write on, the transaction holds its row
     try {
@@ -74,6 +76,7 @@ export class Settlements {
   async #settlePlain(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     if (execution.inDoubt && ending.kind === 'free') {
       this.forget(execution);
+      this.parts.observer.storeFailed(execution, undefined); // nobody knows, and the key is lost when its lease ends
       return { kind: 'send' };
     }
     const settled = await this.parts.persistence.persist(execution, ending);
@@ -110,7 +113,7 @@ export class Settlements {
         this.superseded(execution);
         return this.#instead(execution, undefined);
       case 'rolled-back':
-        if (execution.keyed) await this.parts.persistence.persist(execution, { kind: 'free' });
+        if (execution.keyed) await this.#giveBack(execution);
         return ending.kind === 'free' ? { kind: 'send' } : this.#refuse(execution, end.error);
       case 'unknown':
         this.parts.observer.storeFailed(execution, end.error.cause);
@@ -120,13 +123,24 @@ export class Settlements {
 
   async #settleJoined(host: OwnedExecution, fate: 'done' | 'undone' | 'unknown'): Promise<void> {
     for (const { execution, ending } of host.joined.splice(0)) {
-      if (fate === 'undone') await this.parts.persistence.persist(execution, { kind: 'free' });
+      if (fate === 'undone') await this.#giveBack(execution);
       this.forget(execution);
-      if (fate === 'unknown') continue; // the row's lock tells in time
+      if (fate === 'unknown') {
+        this.parts.observer.storeFailed(execution, undefined);
+        continue; // the row's lock tells in time
+      }
       const actual: Ending = fate === 'done' ? ending : { kind: 'free' };
-      this.parts.observer.settled(execution, actual);
+      if (fate === 'done') this.parts.observer.settled(execution, actual);
       this.#tellWaiters(execution, actual, { kind: 'send' });
     }
+  }
+
+  /** Its transaction has gone, and with it all that it did: the key is to be free. */
+  async #giveBack(execution: OwnedExecution): Promise<void> {
+    const freed = await this.parts.persistence.persist(execution, { kind: 'free' });
+    if (freed.kind === 'settled') this.parts.observer.settled(execution, { kind: 'free' });
+    if (freed.kind === 'superseded') this.superseded(execution);
+    if (freed.kind === 'unreachable') this.parts.observer.storeFailed(execution, freed.cause);
   }
 
   /** Those who wait here hear of the end at once; if there is no answer, one of them tries the key. */

@@ -30,6 +30,7 @@ import { KeyedRequest } from './keyed-request.js';
 import { defer } from './parts-gate.js';
 import { patienceOf, presenceOf } from './patience.js';
 import { logForDevelopers, refusal } from './problem-exception.js';
+import { redacted } from './redaction.js';
 import type { ResolvedOptions } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
 import type { IdempotentRoute } from './routes.js';
@@ -171,6 +172,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       response: exchange.response,
       clock: this.clock,
       keptHeaders: this.options.keptHeaders,
+      redact: (answer) => redacted(route.settings, answer, this.#logger),
       wordInstead: (found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(route, found.error)),
       refusal: (error) => this.#refusal(route, exchange, error),
       within: (run, work) => withFrame({ instance: this.instance, execution, handlerToken: route.token, run }, work),

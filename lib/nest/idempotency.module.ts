@@ -24,7 +24,21 @@ import type { IdempotentRoutes } from './routes.js';
 import { applicationDatabase, storeFor } from './module-store.js';
 import type { ApplicationDatabase } from './module-store.js';
 import { Runs } from './runs.js';
-import { APPLICATION, CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, RUNS, STORE, WRITTEN_OPTIONS } from './tokens.js';
+import { databaseIfAny, refuseAtomic } from './stand-in.js';
+import type { StandIn } from './stand-in.js';
+import {
+  APPLICATION,
+  CLOCK,
+  ENGINE,
+  LIFECYCLE,
+  MODULE_INSTANCE,
+  RESOLVED_OPTIONS,
+  ROUTES,
+  RUNS,
+  STAND_IN,
+  STORE,
+  WRITTEN_OPTIONS,
+} from './tokens.js';
 
 const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<IdempotencyModuleOptions>({ optionsInjectionToken: WRITTEN_OPTIONS })
   .setClassMethodName('forRoot')
@@ -44,15 +58,21 @@ interface Boot {
 
 const providers: Provider[] = [
   { provide: MODULE_INSTANCE, useFactory: () => ({}) },
-  { provide: CLOCK, useValue: systemClock },
+  { provide: STAND_IN, useFactory: () => undefined },
+  { provide: CLOCK, inject: [{ token: STAND_IN, optional: true }], useFactory: (standIn?: StandIn) => standIn?.clock ?? systemClock },
   {
     provide: BOOT,
-    inject: [WRITTEN_OPTIONS, ModulesContainer, { token: DataSource, optional: true }],
-    useFactory: (written: IdempotencyModuleOptions, modules: ModulesContainer, dataSource: DataSource | undefined): Boot => {
+    inject: [WRITTEN_OPTIONS, ModulesContainer, { token: DataSource, optional: true }, { token: STAND_IN, optional: true }],
+    useFactory: (written: IdempotencyModuleOptions, modules: ModulesContainer, dataSource?: DataSource, standIn?: StandIn): Boot => {
       const faults = new Faults();
       refuseSecond(modules, faults);
       const options = resolveModuleOptions(written, faults);
       const routes = findRoutes(modules, options, faults);
+      if (standIn !== undefined) {
+        refuseAtomic(routes, faults);
+        faults.throwIfAny();
+        return { options, routes, application: databaseIfAny(options, dataSource), store: standIn.store };
+      }
       const application = applicationDatabase(options, dataSource, faults);
       refuseJoiningWithout(application, options, faults);
       faults.throwIfAny();
@@ -79,6 +99,7 @@ const providers: Provider[] = [
   IdempotencyEvents,
   IdempotencyService,
   IdempotencyLifecycle,
+  { provide: LIFECYCLE, useExisting: IdempotencyLifecycle },
   { provide: APP_INTERCEPTOR, useClass: IdempotencyInterceptor },
 ];
 

@@ -55,7 +55,7 @@ export class IdempotencyService {
     const execution = currentExecution(this.instance);
     if (execution instanceof HandlerExecution && execution.partOf !== undefined) return execution.manager;
     if (this.application.dataSource !== undefined) return this.application.dataSource.manager;
-    throw new Error('The module was given a pg pool, so there is no EntityManager. Give it a TypeORM DataSource.');
+    throw new Error('The module has no TypeORM DataSource, so there is no EntityManager. Give it one.');
   }
 
   /** The execution this code is part of, anywhere below an `@Idempotent()` handler of this application. */

@@ -12,6 +12,7 @@ import type { CallHandler } from '@nestjs/common';
 import type { Clock } from '../contract/clock.js';
 import { AnswerTooEarly, AnswerTooLarge, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
+import type { RecordedResponse } from '../contract/recorded-response.js';
 import { isTransient } from '../engine/atomic.js';
 import type { Engine } from '../engine/engine.js';
 import type { Ending, Found, Settlement } from '../engine/verdict.js';
@@ -32,6 +33,8 @@ export interface KeyedRequestParts {
   readonly clock: Clock;
   /** Lower-case names of the header fields that are kept. */
   readonly keptHeaders: ReadonlySet<string>;
+  /** What is stored of an answer; `undefined` where that can't be told, and nothing is. */
+  readonly redact: (answer: RecordedResponse) => RecordedResponse | undefined;
   /** Words what leaves instead of the handler's answer. */
   readonly wordInstead: (found: Found) => Instead;
   /** The exception for Nest's filters. */
@@ -127,7 +130,8 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
     const { maxBodyBytes, window } = this.parts.execution.settings;
     const wanted = window?.answer !== 'reject' && answer.body.length <= maxBodyBytes;
     const recorded = wanted ? await toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes) : undefined;
-    return recorded === undefined ? this.#seal(answer.status) : this.#settle({ kind: 'keep', answer: recorded, undo: this.#threw });
+    const stored = recorded === undefined ? undefined : this.parts.redact(recorded);
+    return stored === undefined ? this.#seal(answer.status) : this.#settle({ kind: 'keep', answer: stored, undo: this.#threw });
   }
 
   async unholdable(head: AnswerHead): Promise<Instead | undefined> {

@@ -57,10 +57,22 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     await this.#close();
   }
 
+  /** Where the reaper stands: `elsewhere` when it does not run in this process. */
+  get reaper(): 'alive' | 'stuck' | 'elsewhere' {
+    if (this.#reaper === undefined) return 'elsewhere';
+    return this.#reaper.alive ? 'alive' : 'stuck';
+  }
+
+  /** Looks at the tables with what this application's routes need of them. @throws as the store's `inspect` */
+  inspect(): Promise<StoreFindings> {
+    const maxLiveKeys = this.routes.all.some(({ settings }) => settings.maxLiveKeys !== undefined);
+    return this.store.inspect({ maxLiveKeys });
+  }
+
   /** A missing table is the start's fault, not the first request's. An unreachable Postgres is not: requests get 503 until it is back. */
   async #inspect(): Promise<StoreFindings | undefined> {
     try {
-      const findings = await this.store.inspect();
+      const findings = await this.inspect();
       if (findings.synchronousCommit === 'off') {
         this.#logger.warn(
           'synchronous_commit is off in this database: an answer may leave before its record is on disk, and a crash of Postgres may forget it.',

@@ -9,6 +9,9 @@ export const SKIPPED = Symbol.for('nestjs-idempotency-pg.skip');
 /** On a method or a class that refuses a request without `If-Match`: a repetition of it is refused as outdated. */
 export const REQUIRES_IF_MATCH = Symbol.for('nestjs-idempotency-pg.requires-if-match');
 
+/** On a method whose answers wear their version as an `ETag`. */
+export const SENDS_VERSION = Symbol.for('nestjs-idempotency-pg.sends-version');
+
 /** What `@Idempotent()` and `@Deduplicate()` leave on a method. */
 export interface IdempotentMetadata {
   /** Tells this method's wrapper from every other one's; survives decorators that copy metadata. */

@@ -1,22 +1,24 @@
 /** Makes the store out of what the user gave us to reach Postgres. */
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
+import { systemClock } from '../contract/clock.js';
 import type { IdempotencyStore } from '../contract/store.js';
+import { SealingStore } from '../engine/sealing-store.js';
+import { Sealing, WITHOUT_KEYS } from '../engine/sealing.js';
 import { createPostgresStore } from '../store/postgres-store.js';
 import { poolConfigOf, poolConfigOfPool } from '../store/typeorm-session.js';
 import type { Faults } from './faults.js';
 import type { ResolvedOptions } from './resolve-options.js';
 
 /** The application's own way to its database: what atomic transactions are made on. */
-export type ApplicationDatabase =
+export type Database =
   { readonly dataSource: DataSource; readonly pool?: undefined } | { readonly pool: Pool; readonly dataSource?: undefined };
 
+/** Neither, where a store stands in that needs none. */
+export type ApplicationDatabase = Database | { readonly dataSource?: undefined; readonly pool?: undefined };
+
 /** `undefined` when there is a fault, which has been noted. */
-export function applicationDatabase(
-  options: ResolvedOptions,
-  applications: DataSource | undefined,
-  faults: Faults,
-): ApplicationDatabase | undefined {
+export function applicationDatabase(options: ResolvedOptions, applications: DataSource | undefined, faults: Faults): Database | undefined {
   if (options.pool !== undefined) return { pool: options.pool };
   const dataSource = options.dataSource ?? applications;
   if (dataSource === undefined) {
@@ -40,14 +42,15 @@ export function applicationDatabase(
 }
 
 /** A pool of the module's own with the application's settings. Connections are opened when they are needed first. */
-export function storeFor(application: ApplicationDatabase, options: ResolvedOptions): IdempotencyStore {
-  const { schema, poolSize, preparedStatements, storeTimeoutMs } = options;
+export function storeFor(application: Database, options: ResolvedOptions): IdempotencyStore {
+  const { schema, poolSize, preparedStatements, storeTimeoutMs, encryption = WITHOUT_KEYS } = options;
   const connection = application.pool === undefined ? poolConfigOf(application.dataSource) : poolConfigOfPool(application.pool);
-  return createPostgresStore({ connection, application, schema, poolSize, preparedStatements, storeTimeoutMs });
+  const store = createPostgresStore({ connection, application, schema, poolSize, preparedStatements, storeTimeoutMs });
+  return new SealingStore(store, new Sealing(encryption), systemClock);
 }
 
 /** How many connections the application's pool has at most; both libraries default to ten. */
 export function applicationPoolSize({ pool, dataSource }: ApplicationDatabase): number {
-  const { max } = pool === undefined ? poolConfigOf(dataSource) : pool.options;
-  return max ?? 10;
+  const settings = dataSource === undefined ? pool?.options : poolConfigOf(dataSource);
+  return settings?.max ?? 10;
 }

@@ -14,6 +14,7 @@ import type { DeduplicateOptions, IdempotencyModuleOptions, IdempotentOptions, R
 import {
   faultInAtomic,
   faultInDataSource,
+  faultInEncryption,
   faultInKeyFormat,
   faultInKeyFrom,
   faultInName,
@@ -36,6 +37,9 @@ const MOST_CONNECTIONS = 100;
 
 /** One statement over more rows holds their locks, and a snapshot that vacuum waits for, longer than it saves. */
 const MOST_ROWS_AT_ONCE = 100_000;
+
+/** They are counted for every new key: a thousand in about a millisecond, thirty thousand in some forty. */
+const MOST_LIVE_KEYS = 100_000;
 
 /** Far more than a process of Node can hold open. */
 const MOST_WAITERS = 1_000_000;
@@ -125,6 +129,22 @@ export class RouteOptionChecks implements AllOf<IdempotentOptions> {
   maxBodyBytes: unknown;
 
   @IsOptional()
+  @Satisfies(faultUnlessFunction, 'Give a function that gets { status, headers, body } and returns what is to be stored of it.')
+  redact: unknown;
+
+  @IsOptional()
+  @Max(
+    MOST_LIVE_KEYS,
+    saying(
+      (value) => `is ${shown(value)}, which is more than ${MOST_LIVE_KEYS}`,
+      'They are counted for every new key. Give a smaller number.',
+    ),
+  )
+  @Min(1, saying((value) => `is ${shown(value)}, which is less than 1`, 'Give a number of keys, such as 1000, or leave it out.'))
+  @IsInt(saying(isNot('a whole number'), 'Give a number of keys, such as 1000.'))
+  maxLiveKeys: unknown;
+
+  @IsOptional()
   @IsDuration('100ms', '10m', 'Below that a healthy database looks dead, above it the client has gone.')
   storeTimeout: unknown;
 
@@ -209,6 +229,13 @@ export class ModuleOptionChecks extends RouteOptionChecks implements AllOf<Idemp
   @IsOptional()
   @Satisfies(faultInSecret, 'Give 32 random bytes or more, as a Buffer or a string, from where your other secrets are.')
   fingerprintSecret: unknown;
+
+  @IsOptional()
+  @Satisfies(
+    faultInEncryption,
+    'Write { keys: [key] } with 32 random bytes as a Buffer, or a text of at least 32 characters, from where your other secrets are. acceptPlain and writePlain belong to the time of switching it on or off.',
+  )
+  encryption: unknown;
 
   @IsOptional()
   @Satisfies(faultInReplayHeaders, 'List names of response headers that mean the same in every replay.')

@@ -58,6 +58,36 @@ export function faultInSecret(value: unknown): string | undefined {
   return Buffer.byteLength(value) < LEAST_SECRET_BYTES ? `is shorter than ${LEAST_SECRET_BYTES} bytes` : undefined;
 }
 
+const ENCRYPTION_OPTIONS: readonly string[] = ['keys', 'acceptPlain', 'writePlain'];
+
+/** AES-256 has keys of 32 bytes. Of a text, 32 characters are the least that can be as hard to guess. */
+const KEY_BYTES = 32;
+
+/** Values are never shown: what stands in a key's place may be one. */
+export function faultInEncryption(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'is not an object with keys';
+  const { keys, acceptPlain, writePlain } = value as Record<string, unknown>;
+  const unknown = Object.keys(value).find((name) => !ENCRYPTION_OPTIONS.includes(name));
+  if (unknown !== undefined) return `has ${shown(unknown)}, which is none of ${ENCRYPTION_OPTIONS.join(', ')}`;
+  if (!Array.isArray(keys) || keys.length === 0) return 'has no list of keys, or an empty one';
+  for (const [index, key] of (keys as readonly unknown[]).entries()) {
+    const fault = faultInSealingKey(key);
+    if (fault !== undefined) return `has a key (number ${index + 1}) that ${fault}`;
+  }
+  for (const [name, flag] of Object.entries({ acceptPlain, writePlain })) {
+    if (flag !== undefined && typeof flag !== 'boolean') return `has ${name}: ${shown(flag)}, which is not true or false`;
+  }
+  return writePlain === true && acceptPlain !== true
+    ? 'has writePlain without acceptPlain, so that it would refuse what it writes'
+    : undefined;
+}
+
+function faultInSealingKey(key: unknown): string | undefined {
+  if (typeof key === 'string') return key.length < KEY_BYTES ? `is a text of less than ${KEY_BYTES} characters` : undefined;
+  if (!(key instanceof Uint8Array)) return 'is neither a text nor bytes';
+  return key.length === KEY_BYTES ? undefined : `has not ${KEY_BYTES} bytes`;
+}
+
 export function faultInSchema(value: unknown): string | undefined {
   if (typeof value !== 'string' || value === '' || value.includes('\0')) return `is ${shown(value)}, which is no schema's name`;
   return Buffer.byteLength(value) > MOST_SCHEMA_BYTES ? `has more than ${MOST_SCHEMA_BYTES} bytes` : undefined;

@@ -46,6 +46,17 @@ export type KeyFrom =
   | { readonly body: string }
   | ((context: ExecutionContext) => string | undefined);
 
+/** What is stored of an answer. */
+export interface RedactableAnswer {
+  readonly status: number;
+  /** The kept header fields, names in lower case. A field that was set as a list is one. */
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  /** A copy of the bytes before any content coding. */
+  readonly body: Buffer;
+}
+
+export type RedactFunction = (answer: RedactableAnswer) => RedactableAnswer;
+
 /** For one handler, or a controller's: `@Idempotent({ … })`. What is left out is as the module has it. */
 export interface IdempotentOptions {
   /** Whether a request without a key is refused with 400. Default: `false`, it runs unprotected. */
@@ -103,6 +114,17 @@ export interface IdempotentOptions {
   readonly maxBodyBytes?: number;
   /** Longest wait for Postgres at the claim, and again at completion. Default: `'5s'`. */
   readonly storeTimeout?: Duration;
+  /**
+   * Strips an answer before it is stored; the first client still gets all of it, and everybody after that
+   * what was stored. It returns the same status; what it throws or returns amiss is logged, and nothing is
+   * stored: the key is sealed, and not run again. Not for values of `run()` and results of steps. Default: none.
+   */
+  readonly redact?: RedactFunction;
+  /**
+   * How many records a scope may have at once for this route to take one more key; beyond, 429. Needs an
+   * index of its own: `idempotencyMigrationsFor({ schema, maxLiveKeys: true })`. Default: none.
+   */
+  readonly maxLiveKeys?: number;
   /** Without Postgres: `'reject'` with 503, or `'bypass'` and run unprotected. Default: `'reject'`. */
   readonly onStoreFailure?: 'reject' | 'bypass';
 }
@@ -147,6 +169,8 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   readonly header?: string | readonly string[];
   /** Makes fingerprints an HMAC, so that small bodies can't be guessed from the table. At least 32 bytes, from your secret store. Default: none, plain SHA-256. */
   readonly fingerprintSecret?: string | Uint8Array;
+  /** Encrypts answers and step results in the table. Default: off. See “Protecting what is stored” among the pages that README names for how to switch it on. */
+  readonly encryption?: EncryptionOptions;
   /** Response headers kept beside those that always are. Default: `[]`. */
   readonly replayHeaders?: readonly string[];
   /** How many requests of this process may wait for answers in the making; beyond, 409. Default: 1000. */
@@ -168,6 +192,19 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   readonly warnUnprotected?: boolean;
   /** Removes expired records: how often, and how many at a time. `false`: somebody else does. Default: `{ every: '1m', batch: 1000 }`. */
   readonly reaper?: false | ReaperOptions;
+}
+
+/** AES-256-GCM, with a key for each record that is derived from yours. */
+export interface EncryptionOptions {
+  /**
+   * The first one seals, all of them open. Each is 32 random bytes, or a text of at least 32 characters,
+   * from your secret store. To rotate: first add the new key behind the old one everywhere, then put it in front.
+   */
+  readonly keys: readonly (string | Uint8Array)[];
+  /** Whether records that are not encrypted are believed: while it is switched on or off. Default: `false`, they are refused with 500. */
+  readonly acceptPlain?: boolean;
+  /** Whether nothing is encrypted yet: the first stage of switching it on, until every instance has the keys. Default: `false`. */
+  readonly writePlain?: boolean;
 }
 
 export interface ReaperOptions {

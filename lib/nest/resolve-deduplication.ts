@@ -39,6 +39,7 @@ export function resolveDeduplication(
     keyFrom: Object.freeze({ kind: 'none', label: 'the request' }),
     fingerprint: own.fingerprint,
     forgetsWithinADay: false,
+    maxLiveKeys: undefined,
     retentionMs: msOf(own.window ?? 0), // without one there is a fault, and nothing starts
     window: Object.freeze({ answer: own.answer ?? 'reject' }),
     onStoreFailure: own.onStoreFailure ?? route.onStoreFailure,

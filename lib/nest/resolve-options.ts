@@ -11,6 +11,8 @@ import { ALWAYS_KEPT_HEADERS } from '../contract/recorded-response.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
 import type { KeyFormat } from '../engine/key.js';
 import { outcomePolicy } from '../engine/outcome-policy.js';
+import { sealingKey } from '../engine/sealing.js';
+import type { SealingSettings } from '../engine/sealing.js';
 import { acceptedModuleOptions, acceptedRouteOptions, given, routeDefaultsIn } from './accepted-options.js';
 import { parseDuration } from './duration.js';
 import { shown } from './faults.js';
@@ -18,10 +20,12 @@ import type { Faults } from './faults.js';
 import type {
   AtomicOptions,
   Duration,
+  EncryptionOptions,
   FingerprintFunction,
   IdempotencyModuleOptions,
   IdempotentOptions,
   KeyFrom,
+  RedactFunction,
   ScopeFunction,
 } from './options.js';
 
@@ -68,6 +72,8 @@ export interface ResolvedOptions {
   readonly preparedStatements: boolean;
   /** In a form that no log can print. */
   readonly fingerprintSecret: KeyObject | undefined;
+  /** Its keys likewise. */
+  readonly encryption: SealingSettings | undefined;
   /** Lower-case names of all header fields that are kept. */
   readonly keptHeaders: ReadonlySet<string>;
   readonly maxWaiters: number;
@@ -86,8 +92,8 @@ export interface ResolvedOptions {
 
 /** Where a route's keys are found. `label` names it in a sentence for the client: “in the Idempotency-Key header”. */
 export type KeySource =
-  /** `names` in lower case. */
-  | { readonly kind: 'header'; readonly label: string; readonly names: readonly string[] }
+  /** `names` in lower case, and as they were `written`. */
+  | { readonly kind: 'header'; readonly label: string; readonly names: readonly string[]; readonly written: readonly string[] }
   | { readonly kind: 'param'; readonly label: string; readonly name: string }
   | { readonly kind: 'body'; readonly label: string; readonly path: string }
   | { readonly kind: 'function'; readonly label: string; readonly read: (context: ExecutionContext) => unknown }
@@ -105,6 +111,7 @@ export interface ResolvedRoute extends ExecutionSettings {
   readonly keyFrom: KeySource;
   readonly keyFormat: KeyFormat;
   readonly fingerprint: FingerprintFunction | undefined;
+  readonly redact: RedactFunction | undefined;
   /** Clients may retry for a day, and this route forgets sooner: worth a warning. */
   readonly forgetsWithinADay: boolean;
 }
@@ -123,6 +130,7 @@ export function resolveModuleOptions(written: IdempotencyModuleOptions, faults: 
     schema: options.schema,
     preparedStatements: options.preparedStatements,
     fingerprintSecret: secretKey(options.fingerprintSecret),
+    encryption: sealingSettings(options.encryption),
     keptHeaders: new Set<string>([...ALWAYS_KEPT_HEADERS, ...options.replayHeaders.map((name) => name.toLowerCase())]),
     maxWaiters: options.maxWaiters,
     joinRepositories: options.joinRepositories,
@@ -173,6 +181,7 @@ export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, fault
     keyFrom,
     keyFormat: options.keyFormat,
     fingerprint: options.fingerprint,
+    redact: options.redact,
     forgetsWithinADay: keyFrom.kind === 'header' && retentionMs < LEAST_TTL_FOR_CLIENTS_MS,
     retentionMs,
     window: undefined,
@@ -186,6 +195,7 @@ export function resolveRoute(module: ResolvedOptions, route: WrittenRoute, fault
     storeTimeoutMs: msOf(options.storeTimeout),
     onStoreFailure: options.onStoreFailure,
     maxBodyBytes: options.maxBodyBytes,
+    maxLiveKeys: options.maxLiveKeys,
     keeps: outcomePolicy(options.storeIf, route.onStoreIfFailure),
   });
 }
@@ -201,16 +211,24 @@ function keySource(from: KeyFrom): KeySource {
   if ('param' in from) return Object.freeze({ kind: 'param', label: `the route parameter "${from.param}"`, name: from.param });
   if ('body' in from) return Object.freeze({ kind: 'body', label: `the body at "${from.body}"`, path: from.body });
   const names = typeof from.header === 'string' ? [from.header] : from.header;
+  const lowerCase = names.map((name) => name.toLowerCase());
   return Object.freeze({
     kind: 'header',
     label: `the ${names[0]} header`,
-    names: Object.freeze([...new Set(names.map((name) => name.toLowerCase()))]),
+    names: Object.freeze([...new Set(lowerCase)]),
+    written: Object.freeze(names.filter((_, place) => lowerCase.indexOf(lowerCase[place]!) === place)),
   });
 }
 
 function secretKey(secret: string | Uint8Array | undefined): KeyObject | undefined {
   if (secret === undefined) return undefined;
   return createSecretKey(typeof secret === 'string' ? Buffer.from(secret, 'utf8') : secret);
+}
+
+function sealingSettings(written: EncryptionOptions | undefined): SealingSettings | undefined {
+  if (written === undefined) return undefined;
+  const { keys, acceptPlain = false, writePlain = false } = written;
+  return Object.freeze({ keys: Object.freeze(keys.map(sealingKey)), acceptPlain, writePlain });
 }
 
 /** Only for durations that have passed their check. */

@@ -40,7 +40,7 @@ export class IdempotentRoutes {
   readonly unprotected: string[] = [];
 
   /** The route of the handler that is about to be called, if it is idempotent. */
-  of(context: ExecutionContext): IdempotentRoute | undefined {
+  of(context: Pick<ExecutionContext, 'getClass' | 'getHandler'>): IdempotentRoute | undefined {
     return this.#byHandler.get(context.getHandler() as Method)?.get(context.getClass());
   }
 

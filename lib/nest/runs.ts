@@ -111,7 +111,7 @@ export class Runs {
     noteFaults(operation, settings, faults);
     const ours = Object.entries(settings).filter(([option]) => isRunSetting(option));
     const written = { ...Object.fromEntries(ours), operation };
-    const resolved = resolveRoute(
+    const route = resolveRoute(
       this.options,
       {
         controller: 'IdempotencyService',
@@ -123,6 +123,7 @@ export class Runs {
       faults,
     );
     faults.throwIfAny();
+    const resolved = { ...route, maxLiveKeys: undefined }; // that limits clients, who make as many keys as they like
     if (this.#resolved.size >= MOST_SETTINGS) this.#resolved.clear();
     this.#resolved.set(id, resolved);
     return resolved;

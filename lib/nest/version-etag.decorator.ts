@@ -10,6 +10,7 @@ import { readExchange } from '../http/request-facts.js';
 import type { Exchange, ResponseDoor } from '../http/request-facts.js';
 import { entityTagOf, matchesWeakly, readPrecondition } from '../recipes/preconditions.js';
 import type { Version } from '../recipes/preconditions.js';
+import { SENDS_VERSION } from './metadata.js';
 import { streamOf } from './streams.js';
 
 /** `If-None-Match` is a question for a copy with these alone (RFC 9110, section 13.1.2). */
@@ -77,5 +78,9 @@ function standingTag(response: ResponseDoor): string | undefined {
  *   or a text of visible ASCII characters without double quotes
  */
 export function VersionETag<Body = { readonly version: Version }>(versionOf: (body: Body) => Version): MethodDecorator {
-  return UseInterceptors(new VersionETagInterceptor(versionOf as (body: unknown) => Version));
+  const interceptor = new VersionETagInterceptor(versionOf as (body: unknown) => Version);
+  return (target: object, key: string | symbol, descriptor: PropertyDescriptor): void => {
+    Reflect.defineMetadata(SENDS_VERSION, true, descriptor.value as object);
+    UseInterceptors(interceptor)(target, key, descriptor);
+  };
 }

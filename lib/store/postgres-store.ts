@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import type { PoolConfig } from 'pg';
 import { systemClock, type Clock } from '../contract/clock.js';
-import { StoreUnavailable } from '../contract/errors.js';
+import { LiveKeysIndexMissing, StoreUnavailable } from '../contract/errors.js';
 import type {
   Claim,
   ClaimResult,
@@ -20,15 +20,25 @@ import type {
   StoreStats,
   TakeOverResult,
 } from '../contract/record.js';
-import type { RecordedResponse } from '../contract/recorded-response.js';
-import type { IdempotencyStore, Lease, StoreFindings } from '../contract/store.js';
+import type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
+import type { IdempotencyStore, Lease, StoreFindings, StoreNeeds } from '../contract/store.js';
 import type { RecordTransaction, TransactionSettings } from '../contract/transaction.js';
 import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
 import { codeOf } from './postgres-error.js';
-import { assertAgrees, connectionLimit, foundRecord, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
-import type { ClaimRow, ConnectionsRow, LapsedRow, RecordRow, StandingRow, StatsRow, StepRow, SummaryRow } from './rows.js';
+import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
+import type {
+  ClaimRow,
+  ConnectionsRow,
+  LapsedRow,
+  LimitedClaimRow,
+  RecordRow,
+  StandingRow,
+  StatsRow,
+  StepRow,
+  SummaryRow,
+} from './rows.js';
 import { deadlineIn, type Answer, type Deadline, type Session, type Statement } from './session.js';
 import { statements, type Statements } from './statements.js';
 import { tablesIn, type Tables } from './table-name.js';
@@ -105,6 +115,7 @@ export class PostgresStore implements IdempotencyStore {
       const row = await this.insertOrLook(claim, deadline);
       if (row === undefined) continue; // somebody else's insert came first; it can be seen now, unless it is gone again
       if (row.claimed) return { kind: 'claimed', attempt: row.attempt };
+      if (isOverLimit(row)) return { kind: 'over-limit', freesInMs: row.frees_in_ms ?? undefined };
       assertAgrees(row);
       if (isHeldBy(claim, row)) return { kind: 'claimed', attempt: row.attempt };
       if (!row.expired) return { kind: 'found', record: foundRecord(row) };
@@ -113,14 +124,13 @@ export class PostgresStore implements IdempotencyStore {
     throw new StoreUnavailable({ cause: new Error(`The record changed hands ${ROUNDS} times while it was being claimed.`) });
   }
 
-  private insertOrLook(claim: Claim, deadline: Deadline): Promise<ClaimRow | undefined> {
+  private insertOrLook(claim: Claim, deadline: Deadline): Promise<ClaimRow | LimitedClaimRow | undefined> {
     const { scope, operation, key } = claim.identity;
-    const statement = claim.durable ? this.sql.claim : this.sql.claimUnflushed;
-    return this.one<ClaimRow>(
-      statement,
-      [claim.id, scope, operation, key, claim.fingerprint, claim.owner, claim.leaseMs, claim.retentionMs],
-      deadline,
-    );
+    const values = [claim.id, scope, operation, key, claim.fingerprint, claim.owner, claim.leaseMs, claim.retentionMs];
+    if (claim.maxLiveKeys === undefined)
+      return this.one<ClaimRow>(claim.durable ? this.sql.claim : this.sql.claimUnflushed, values, deadline);
+    const statement = claim.durable ? this.sql.claimWithin : this.sql.claimWithinUnflushed;
+    return this.one<LimitedClaimRow>(statement, [...values, claim.maxLiveKeys], deadline);
   }
 
   private async takeExpired(claim: Claim, deadline: Deadline): Promise<boolean> {
@@ -243,6 +253,35 @@ export class PostgresStore implements IdempotencyStore {
     return row === undefined || row.expired ? undefined : recordSummary(row, identity);
   }
 
+  /**
+   * The answer of a completed record, for an operator who asks for it.
+   *
+   * @throws RecordUnreadable for what is no answer of ours
+   */
+  async answer(identity: Identity): Promise<RecordedResponse | undefined> {
+    const row = await this.successor(identity.id, this.patience());
+    if (row === undefined || row.expired) return undefined;
+    const record = foundRecord(row);
+    return record.state === 'completed' ? record.answer : undefined;
+  }
+
+  /** Lost records, the oldest first; `most` of those whose lease has passed are looked at. */
+  async lost(most: number): Promise<readonly RecordSummary[]> {
+    const { rows } = await this.session.run<Identity>(this.sql.lapsedKeys, [most], this.patience());
+    const found: RecordSummary[] = [];
+    for (const identity of rows) {
+      const record = await this.find(identity);
+      if (record?.state === 'lost') found.push(record);
+    }
+    return found;
+  }
+
+  /** Of at most `most` answers, the newest first. */
+  async newestHeaders(most: number): Promise<readonly RecordedHeaders[]> {
+    const { rows } = await this.session.run<{ readonly headers: string }>(this.sql.newestHeaders, [most], this.patience());
+    return rows.map(({ headers }) => readHeaders(Buffer.from(headers, 'base64')));
+  }
+
   async resolve(
     identity: Identity,
     answer: RecordedResponse | undefined,
@@ -325,12 +364,18 @@ export class PostgresStore implements IdempotencyStore {
     return (await this.session.run(this.sql.reap, [rows.map(({ id }) => id)], this.patience())).count;
   }
 
-  async inspect(): Promise<StoreFindings> {
+  async inspect(needs?: StoreNeeds): Promise<StoreFindings> {
     const tables = [this.tables.records, this.tables.steps];
     const { rows, backend } = await this.session.run<ShapeRow & ConnectionsRow>(this.sql.inspect, tables, this.patience());
     const found = rows[0]!;
     assertFits(found, this.tables);
+    if (needs?.maxLiveKeys) await this.assertCountable();
     return { synchronousCommit: found.synchronous_commit, connectionLimit: connectionLimit(found, backend) };
+  }
+
+  private async assertCountable(): Promise<void> {
+    const { count } = await this.session.run(this.sql.liveKeysIndex, [this.tables.records], this.patience());
+    if (count === 0) throw new LiveKeysIndexMissing(this.tables.records);
   }
 
   async close(): Promise<void> {
@@ -381,6 +426,10 @@ function causeOf(error: unknown): unknown {
 /** An earlier sending of the same claim got through and its answer did not: nobody else can have this token. */
 function isHeldBy({ owner }: Claim, row: RecordRow): boolean {
   return row.owner === owner && (row.standing === 'running' || row.standing === 'lost');
+}
+
+function isOverLimit(row: ClaimRow | LimitedClaimRow): row is LimitedClaimRow {
+  return 'is_full' in row && row.is_full;
 }
 
 function isSettled({ standing }: StandingRow): boolean {

@@ -31,6 +31,12 @@ export interface ClaimRow extends RecordRow, Agreement {
   readonly claimed: boolean;
 }
 
+/** The last two tell of a scope that has as many live records as it may, where this key would be one more. */
+export interface LimitedClaimRow extends ClaimRow {
+  readonly is_full: boolean;
+  readonly frees_in_ms: number | null;
+}
+
 export interface SummaryRow extends StandingRow, Agreement {
   readonly attempt: number;
   readonly status: number | null;
@@ -102,7 +108,7 @@ export function writeHeaders(headers: RecordedHeaders): Buffer {
   return Buffer.from(JSON.stringify(headers));
 }
 
-function readHeaders(bytes: Buffer): RecordedHeaders {
+export function readHeaders(bytes: Buffer): RecordedHeaders {
   const headers = parse(bytes);
   if (!isRecordedHeaders(headers)) throw new RecordUnreadable();
   return headers;

@@ -115,6 +115,15 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
        where role.rolname = session_user and datname = current_database()`,
     },
 
+    /** At boot, for those who limit live keys: whether the count below has an index to go by. */
+    liveKeysIndex: {
+      name: 'idempotency_live_keys_index',
+      text: `
+      select from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+       where indrelid = to_regclass($1) and attname = 'scope' and indisvalid and indpred is null`,
+    },
+
     /**
      * Becomes the owner of a free key, or tells what stands there, in one trip. Of simultaneous
      * inserts the primary key lets one through; the others wait for it and then insert nothing. They
@@ -130,6 +139,13 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     claimUnflushed: {
       name: 'idempotency_claim_unflushed',
       text: claim(records, `attempt, set_config('synchronous_commit', 'off', true)`),
+    },
+
+    /** The same within a limit on the live records of a scope. */
+    claimWithin: { name: 'idempotency_claim_within', text: claimWithin(records, 'attempt') },
+    claimWithinUnflushed: {
+      name: 'idempotency_claim_within_unflushed',
+      text: claimWithin(records, `attempt, set_config('synchronous_commit', 'off', true)`),
     },
 
     /**
@@ -519,6 +535,28 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
        limit $1::int`,
     },
 
+    /** Names of those whose lease has passed, the oldest first, for an operator who looks into them. */
+    lapsedKeys: {
+      name: 'idempotency_lapsed_keys',
+      text: `
+      select id::text as id, scope, operation, key
+        from ${records}
+       where ${LAPSED}
+       order by locked_until
+       limit $1::int`,
+    },
+
+    /** The headers of the newest answers, which tell an operator whether answers are encrypted here. */
+    newestHeaders: {
+      name: 'idempotency_newest_headers',
+      text: `
+      select encode(headers, 'base64') as headers
+        from ${records}
+       where state = ${COMPLETED}
+       order by reap_after desc
+       limit $1::int`,
+    },
+
     /** Whether one of them is lost indeed. By its \`id\`: rows can't be passed by across the shards of a table. */
     isLost: {
       name: 'idempotency_is_lost',
@@ -563,6 +601,83 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
          and expires_at <= statement_timestamp() and state <> ${RUNNING}`,
     },
   }) satisfies Record<string, Statement>;
+
+/**
+ * What an operator asks of the catalogue, whether the tables are there or not. Relations and schemas
+ * come in by their bare names.
+ */
+export const catalogue = {
+  server: {
+    name: 'idempotency_server',
+    text: `
+      select current_setting('server_version') as version,
+             current_setting('server_version_num')::int as number,
+             current_setting('transaction_read_only') = 'on' as read_only,
+             ${milliseconds('statement_timestamp()')} as now`,
+  },
+
+  hasSchema: {
+    name: 'idempotency_has_schema',
+    text: `
+      select from pg_namespace where nspname = $1`,
+  },
+
+  /** Those of the relations `$2` that schema `$1` has. An index that was not built to its end is none. */
+  relations: {
+    name: 'idempotency_relations',
+    text: `
+      select relname::text as name
+        from pg_class
+        join pg_namespace as schema on schema.oid = relnamespace
+       where nspname = $1 and relname = any($2::text[])
+         and not exists (select from pg_index where indexrelid = pg_class.oid and not indisvalid)`,
+  },
+
+  /** The schemas that have one of that name, for whoever has looked into the wrong one. */
+  schemasWith: {
+    name: 'idempotency_schemas_with',
+    text: `
+      select nspname::text as name
+        from pg_class
+        join pg_namespace as schema on schema.oid = relnamespace
+       where relname = $1
+       order by nspname`,
+  },
+
+  /** Bytes on disk, with what is stored out of line. */
+  sizes: {
+    name: 'idempotency_sizes',
+    text: `
+      select pg_table_size(to_regclass($1)) as records,
+             pg_indexes_size(to_regclass($1)) as records_indexes,
+             pg_table_size(to_regclass($2)) as steps,
+             pg_indexes_size(to_regclass($2)) as steps_indexes`,
+  },
+
+  /** The lock that every migration takes, to the end of the transaction; tells whether it was to be had at once. */
+  tryMigrationLock: {
+    name: 'idempotency_try_migration_lock',
+    text: `
+      select pg_try_advisory_xact_lock(hashtextextended('nestjs-idempotency-pg migrations', 0)) as locked`,
+  },
+
+  migrationLock: {
+    name: 'idempotency_migration_lock',
+    text: `
+      select pg_advisory_xact_lock(hashtextextended('nestjs-idempotency-pg migrations', 0))`,
+  },
+
+  /**
+   * The turn to build an index beside running claims, to the end of the session. It is asked for again
+   * and again and never waited for: the build waits for every statement that is under way, and would wait
+   * for those that wait for it.
+   */
+  tryIndexTurn: {
+    name: 'idempotency_try_index_turn',
+    text: `
+      select pg_try_advisory_lock(hashtextextended('nestjs-idempotency-pg index', 0)) as locked`,
+  },
+} satisfies Record<string, Statement>;
 
 /** Whether something was recorded in the life of \`record\`. \`id\`, where one is asked for, says which shard. */
 function hasSteps(steps: string, id = 'record.id'): string {
@@ -632,6 +747,50 @@ function claim(records: string, returning: string): string {
       select false as claimed, found.* from found
       union all
       select true, null, null, null, attempt, null, null, null, null, null, null, null from inserted`;
+}
+
+/**
+ * A claim that counts first: a key is only taken where its scope has less than `$9` live records. There is
+ * no counter, on which all claims of a scope would queue: the newest records are looked at along the index,
+ * and no more of them than the limit. Without an order the planner would rather read the table of a few busy
+ * scopes from its start, which never ends for a scope that is not one of them. Claims at the same instant don't see each other, so that the limit
+ * may be passed by as many as there are connections for claims. What is live already is found without a
+ * count: an arm of a query is not computed until somebody looks at it. Counting goes over all shards, if
+ * there are any; whoever wants no such statement sets no limit.
+ */
+function claimWithin(records: string, returning: string): string {
+  return `
+      with ${free(records)}, found as (
+        select ${RECORD}, ${AGREES}
+          from ${records}
+         where id = $1::uuid
+      ), live as (
+        select count(*) >= $9::int as is_full, ${milliseconds('min(expires_at) - statement_timestamp()')} as frees_in_ms
+          from (select expires_at
+                  from ${records}
+                 where scope = $2 and (expires_at is null or expires_at > statement_timestamp())
+                 order by created_at desc
+                 limit $9::int) as counted
+      ), inserted as (
+        insert into ${records}
+               (id, scope, operation, key, fingerprint, owner, state, attempt, created_at, locked_until, reap_after)
+        select $1::uuid, $2, $3, $4, $5::bytea, $6::uuid, ${RUNNING}, 1, statement_timestamp(),
+               statement_timestamp() + ${interval('$7')},
+               statement_timestamp() + ${interval('$8')}
+         where case when exists (select from found) then false else not (select is_full from live) end
+            on conflict (id) do nothing
+        returning ${returning}
+      )
+      select false as claimed, found.*,
+             case when expired then (select is_full from live) else false end as is_full,
+             case when expired then (select frees_in_ms from live) end as frees_in_ms
+        from found
+      union all
+      select true, null, null, null, attempt, null, null, null, null, null, null, null, false, null from inserted
+      union all
+      select false, null, null, null, null, null, null, null, null, null, null, null, true, frees_in_ms
+        from live
+       where case when exists (select from found) then false else is_full end`;
 }
 
 /**

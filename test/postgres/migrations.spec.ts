@@ -4,10 +4,14 @@ import { Client } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { createIdempotencyRecords, dropIdempotencyRecords } from '../../migrations/1764000000000-create-idempotency-records.js';
 import { createIdempotencySteps, dropIdempotencySteps } from '../../migrations/1767000000000-create-idempotency-steps.js';
+import { createLiveKeysIndex, dropLiveKeysIndex } from '../../migrations/1768000000000-index-live-keys.js';
 import { idempotencyMigrations, idempotencyMigrationsFor, type IdempotencyMigration } from '../../migrations/index.js';
 import { barrier } from '../support/barrier.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import type { StoreNeeds } from '../../lib/contract/store.js';
 import { createPostgresStore } from '../../lib/store/postgres-store.js';
+import { statements } from '../../lib/store/statements.js';
+import { tablesIn } from '../../lib/store/table-name.js';
 import { IN_TIME } from './store-fixture.js';
 
 let database: TestDatabase;
@@ -50,12 +54,12 @@ async function undoAll(dataSource: DataSource, options = {}): Promise<void> {
   for (const _ of idempotencyMigrations) await dataSource.undoLastMigration(options);
 }
 
-async function inspect(schema: string): Promise<void> {
+async function inspect(schema: string, needs?: StoreNeeds): Promise<void> {
   const connection = { connectionString: database.url };
   const application = { pool: database.pool };
   const store = createPostgresStore({ connection, application, schema, poolSize: 1, preparedStatements: true, storeTimeoutMs: IN_TIME });
   try {
-    await store.inspect();
+    await store.inspect(needs);
   } finally {
     await store.close();
   }
@@ -151,6 +155,74 @@ describe('the migrations', () => {
       [table, column],
     );
     expect(rows[0]!.method).toBe(rows[0]!.has ? 'l' : '');
+  });
+});
+
+describe('the index for live keys', () => {
+  const COUNTED = { maxLiveKeys: true };
+  const migrationsWith = (schema: string): IdempotencyMigration[] => idempotencyMigrationsFor({ schema, ...COUNTED });
+
+  it.each<NonNullable<DataSourceOptions['migrationsTransactionMode']>>(['all', 'each', 'none'])(
+    'goes up and down with the others, for those who ask for it (transaction mode %s)',
+    async (transaction) => {
+      await withDataSource(migrationsWith(`Pay "ments'`), async (dataSource) => {
+        expect(await dataSource.runMigrations({ transaction })).toHaveLength(3);
+        await inspect(`Pay "ments'`, COUNTED);
+        await dataSource.undoLastMigration({ transaction });
+        await expect(inspect(`Pay "ments'`, COUNTED)).rejects.toMatchObject({ code: 'IDEMPOTENCY_SCHEMA_OUTDATED' });
+        await inspect(`Pay "ments'`);
+      });
+    },
+  );
+
+  it('can be had later, by running what is then new', async () => {
+    await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
+    const run = await withDataSource(migrationsWith('public'), async (dataSource) => dataSource.runMigrations({ transaction: 'none' }));
+    expect(run.map(({ name }) => name)).toEqual(['IndexIdempotencyLiveKeys1768000000000']);
+    await inspect('public', COUNTED);
+  });
+
+  it('is none when its making was interrupted, and is made again', async () => {
+    await withDataSource(migrationsWith('public'), async (dataSource) => {
+      await dataSource.runMigrations();
+      await database.pool.query(`update pg_index set indisvalid = false where indexrelid = 'idempotency_records_scope'::regclass`);
+      await expect(inspect('public', COUNTED)).rejects.toMatchObject({ message: expect.stringMatching(/no valid one/) });
+      await database.pool.query(`delete from migrations where name like 'Index%'`);
+      await dataSource.runMigrations({ transaction: 'none' });
+      await inspect('public', COUNTED);
+    });
+  });
+
+  it('is the classes’ statement in the .sql files', async () => {
+    const text = (direction: string) =>
+      readFile(new URL(`../../migrations/sql/optional_index_live_keys.${direction}.sql`, import.meta.url), 'utf8');
+    const [up, down] = [await text('up'), await text('down')];
+    expect(up.slice(up.indexOf('\n\n') + 2)).toBe(createLiveKeysIndex());
+    expect(down.slice(down.indexOf('\n\n') + 2)).toBe(dropLiveKeysIndex());
+    await withDataSource(idempotencyMigrations, (dataSource) => dataSource.runMigrations());
+    for (const _ of [1, 2]) await database.pool.query(up);
+    await inspect('public', COUNTED);
+    for (const _ of [1, 2]) await database.pool.query(down);
+    await expect(inspect('public', COUNTED)).rejects.toBeDefined();
+  });
+
+  it('is what a count goes by', async () => {
+    await withDataSource(migrationsWith('public'), (dataSource) => dataSource.runMigrations());
+    await database.pool.query(`
+      insert into idempotency_records (id, owner, created_at, expires_at, reap_after, attempt, state, scope, operation, key, fingerprint)
+      select gen_random_uuid(), gen_random_uuid(), now(), now() + interval '1 day', now() + interval '1 day', 1, 1, 'id=' || n % 50, '', n::text, ''
+        from generate_series(1, 20000) as n`);
+    await database.pool.query('analyze idempotency_records');
+    const counting = statements(tablesIn('public')).claimWithin.text;
+    for (const mode of ['force_generic_plan', 'force_custom_plan']) {
+      const client = await database.pool.connect();
+      await client.query(`set plan_cache_mode = ${mode}; prepare counting as ${counting}`);
+      const { rows } = await client.query<{ 'QUERY PLAN': string }>(
+        `explain execute counting (gen_random_uuid(), 'id=1', '', 'k', '', gen_random_uuid(), 1000, 1000, 100)`,
+      );
+      client.release(true);
+      expect(rows.map((row) => row['QUERY PLAN']).join()).toMatch(/Limit.*Index Scan Backward using idempotency_records_scope/);
+    }
   });
 });
 

@@ -83,7 +83,8 @@ export function anAnswer(fields: Partial<RecordedResponse> = {}): RecordedRespon
 /** Claims a free key and says so if it was none. */
 export async function owned(store: PostgresStore, claim: Claim = aClaim()): Promise<Claim> {
   const result = await store.claim(claim, IN_TIME);
-  if (result.kind !== 'claimed') throw new Error(`The key was not free, but ${result.record.state}.`);
+  if (result.kind !== 'claimed')
+    throw new Error(`The key was not free, but ${result.kind === 'found' ? result.record.state : result.kind}.`);
   return claim;
 }
 

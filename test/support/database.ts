@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { Client, Pool } from 'pg';
 import { DataSource } from 'typeorm';
 import { idempotencyMigrations, idempotencyMigrationsFor } from '../../migrations/index.js';
+import type { MigrationChoices } from '../../migrations/index.js';
 
 export interface TestDatabase {
   readonly url: string;
@@ -29,8 +30,15 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 }
 
 /** Makes the library's tables, as an application's migration run would. */
-export async function migrate(database: { readonly url: string }, schema?: string): Promise<void> {
-  const migrations = schema === undefined ? idempotencyMigrations : idempotencyMigrationsFor({ schema });
+export async function migrate(
+  database: { readonly url: string },
+  schema?: string,
+  choices?: Omit<MigrationChoices, 'schema'>,
+): Promise<void> {
+  const migrations =
+    schema === undefined && choices === undefined
+      ? idempotencyMigrations
+      : idempotencyMigrationsFor({ schema: schema ?? 'public', ...choices });
   const dataSource = new DataSource({ type: 'postgres', url: database.url, migrations: [...migrations] });
   await dataSource.initialize();
   try {

@@ -37,6 +37,44 @@ const FLOORS: Readonly<Record<string, Floor>> = {
   contract: { below: [], packages: ['typeorm'] },
   // runs in browsers, on its own
   client: { below: [], packages: [] },
+  // A record is named, an answer given, a duration written and an answer sealed as the module does it: those four files know no framework.
+  cli: {
+    below: ['store', 'contract', 'migrations', 'engine/key', 'engine/sealing', 'nest/manual-answer', 'nest/duration'],
+    packages: ['node:', 'commander', 'pg'],
+  },
+  // What is said of a route is what the module resolved for it: read by the module's tokens, and worded as its answers are.
+  swagger: {
+    below: [
+      'contract',
+      'engine/key',
+      'http/problem-details',
+      'nest/metadata',
+      'nest/methods',
+      'nest/resolve-options',
+      'nest/routes',
+      'nest/tokens',
+    ],
+    packages: ['@nestjs/common', '@nestjs/core', '@nestjs/swagger'],
+  },
+  terminus: {
+    below: ['contract', 'nest/duration', 'nest/lifecycle', 'nest/options', 'nest/tokens'],
+    packages: ['@nestjs/common', '@nestjs/core', '@nestjs/terminus'],
+  },
+  telemetry: { below: ['contract'], packages: ['node:', '@opentelemetry/api'] },
+  // The module with a store of its own, and the parts of a running one that a test takes hold of.
+  testing: {
+    below: [
+      'contract',
+      'nest/idempotency.module',
+      'nest/options',
+      'nest/resolve-options',
+      'nest/module-store',
+      'nest/stand-in',
+      'nest/tokens',
+      'store/table-name',
+    ],
+    packages: ['node:', '@nestjs/common', '@nestjs/core', 'pg', 'typeorm'],
+  },
   migrations: { below: ['store/table-name'], packages: ['typeorm'] },
 };
 

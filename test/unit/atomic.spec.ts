@@ -125,7 +125,7 @@ describe('its end', () => {
       error: { code: 'IDEMPOTENCY_TRANSACTION_FAILED', status, retryAfter },
     });
     expect(store.called('release')[0]![0].owner).toBe(execution.ownership.owner);
-    expect(log.types).toEqual(['claimed', 'rejected']);
+    expect(log.types).toEqual(['claimed', 'released', 'rejected']);
   });
 
   it('that can’t be written is refused, nothing is committed, and the key is given back', async () => {
@@ -242,6 +242,7 @@ describe('an execution within another one’s transaction', () => {
     await bench.engine.settleWithin(bench.execution, inner, KEEP);
     await bench.engine.settle(bench.execution, KEEP);
     expect(bench.store.called('release')).toHaveLength(0);
+    expect(bench.log.types.filter((type) => type === 'store-failed')).toHaveLength(2); // the host's key is in doubt, and its own
   });
 
   it('is given back at once when it fails by itself, and the host goes on', async () => {

@@ -98,7 +98,7 @@ describe('without a word', () => {
       required: false,
       scope: 'default',
       operation: '',
-      keyFrom: { kind: 'header', label: 'the Idempotency-Key header', names: ['idempotency-key'] },
+      keyFrom: { kind: 'header', label: 'the Idempotency-Key header', names: ['idempotency-key'], written: ['Idempotency-Key'] },
       keyFormat: 'any',
       fingerprint: undefined,
       forgetsWithinADay: false,
@@ -184,12 +184,12 @@ describe('what is written', () => {
     [
       'the module’s header names',
       { module: { header: ['Idempotency-Key', 'X-Key', 'x-key'] } },
-      { kind: 'header', label: 'the Idempotency-Key header', names: ['idempotency-key', 'x-key'] },
+      { kind: 'header', label: 'the Idempotency-Key header', names: ['idempotency-key', 'x-key'], written: ['Idempotency-Key', 'X-Key'] },
     ],
     [
       'a header of the route’s own',
       { module: { header: 'A' }, onHandler: { keyFrom: { header: 'X-Key' } } },
-      { kind: 'header', label: 'the X-Key header', names: ['x-key'] },
+      { kind: 'header', label: 'the X-Key header', names: ['x-key'], written: ['X-Key'] },
     ],
     ['a route parameter', { onHandler: { keyFrom: { param: 'id' } } }, { kind: 'param', label: 'the route parameter "id"', name: 'id' }],
     [
@@ -495,5 +495,57 @@ describe('types', () => {
     // @ts-expect-error a request is no number
     options.push({ scope: (request: number) => String(request) });
     expect(options).toHaveLength(13);
+  });
+});
+
+describe('encryption', () => {
+  const KEY = Buffer.alloc(32, 7);
+  const faultOf = (encryption: unknown): string => refused({ module: { encryption } }).message;
+
+  it('takes 32 bytes, or a text of at least 32 characters, and shows neither', () => {
+    const { encryption } = accepted({ module: { encryption: { keys: [KEY, SECRET] } } }).module;
+    expect(encryption).toMatchObject({ acceptPlain: false, writePlain: false });
+    expect(encryption?.keys.map(({ symmetricKeySize }) => symmetricKeySize)).toEqual([32, 32]);
+    expect(inspect(encryption, { depth: 9 })).not.toMatch(/correct horse|07 07/);
+  });
+
+  it.each([
+    ['a key by itself', SECRET, /is not an object with keys/],
+    ['no keys', { keys: [] }, /has no list of keys, or an empty one/],
+    ['a short text', { keys: [KEY, SECRET.slice(0, 31)] }, /has a key \(number 2\) that is a text of less than 32 characters/],
+    ['a short Buffer', { keys: [KEY.subarray(1)] }, /has a key \(number 1\) that has not 32 bytes/],
+    ['a long Buffer', { keys: [Buffer.alloc(33)] }, /has not 32 bytes/],
+    ['something else', { keys: [42] }, /is neither a text nor bytes/],
+    ['a misspelt option', { keys: [KEY], acceptplain: true }, /has 'acceptplain', which is none of keys, acceptPlain, writePlain/],
+    ['a flag that is none', { keys: [KEY], acceptPlain: 'yes' }, /has acceptPlain: 'yes'/],
+    ['what would refuse its own records', { keys: [KEY], writePlain: true }, /writePlain without acceptPlain/],
+  ])('is refused with %s, and no key is shown', (_, encryption, fault) => {
+    const message = faultOf(encryption);
+    expect(message).toMatch(fault);
+    expect(message).toMatch(/Write \{ keys: \[key\] \}/);
+    expect(message).not.toContain('correct horse');
+  });
+
+  it('is the module’s, not a route’s', () => {
+    expect(refused({ onHandler: { encryption: { keys: [KEY] } } }).message).toMatch(/encryption.*is an option of the whole module/);
+  });
+});
+
+describe('redact and maxLiveKeys', () => {
+  it('can be given for the module, a controller and a handler', () => {
+    const redact = (answer: unknown): unknown => answer;
+    expect(accepted({ module: { redact, maxLiveKeys: 10 }, onHandler: { maxLiveKeys: 20 } }).route).toMatchObject({
+      redact,
+      maxLiveKeys: 20,
+    });
+  });
+
+  it.each([
+    [{ redact: true }, /redact .*is no function/],
+    [{ maxLiveKeys: 0 }, /maxLiveKeys .*less than 1/],
+    [{ maxLiveKeys: 1.5 }, /maxLiveKeys .*not a whole number/],
+    [{ maxLiveKeys: 1_000_000 }, /maxLiveKeys .*more than 100000/],
+  ])('are checked: %j', (onHandler, fault) => {
+    expect(refused({ onHandler }).message).toMatch(fault);
   });
 });

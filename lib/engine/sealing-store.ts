@@ -1,0 +1,208 @@
+/**
+ * A store whose answers and step results are sealed before they reach the real one, and opened on their
+ * way back. What the two say about keys, owners and leases passes as it is. Without keys it seals
+ * nothing, and still refuses what others have sealed.
+ */
+import type { Clock } from '../contract/clock.js';
+import { isIdempotencyError } from '../contract/errors.js';
+import type {
+  Claim,
+  ClaimResult,
+  FoundRecord,
+  Identity,
+  Ownership,
+  RecordedStep,
+  RecordSummary,
+  Released,
+  Settled,
+  StoreStats,
+  TakeOverResult,
+} from '../contract/record.js';
+import type { RecordedResponse } from '../contract/recorded-response.js';
+import type { IdempotencyStore, Lease, StoreFindings, StoreNeeds } from '../contract/store.js';
+import type { CommitResult, RecordTransaction, TransactionClient, TransactionSettings } from '../contract/transaction.js';
+import type { Sealing } from './sealing.js';
+
+export class SealingStore implements IdempotencyStore {
+  constructor(
+    private readonly store: IdempotencyStore,
+    private readonly sealing: Sealing,
+    private readonly clock: Clock,
+  ) {}
+
+  async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
+    const result = await this.store.claim(claim, withinMs);
+    return result.kind === 'found' ? { kind: 'found', record: this.#toBeOpened(claim.id, result.record) } : result;
+  }
+
+  /** With steps that can't be opened the execution could not be resumed: its handler does not even begin. */
+  async takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<TakeOverResult> {
+    const startedAt = this.clock.now();
+    const taken = await this.store.takeOver(claim, from, withinMs);
+    if (taken.kind !== 'taken' || !this.sealing.hasKeys) return taken;
+    const left = (): number => Math.max(1, withinMs - (this.clock.now() - startedAt));
+    try {
+      await this.steps(claim, left());
+      return taken;
+    } catch (error) {
+      if (isIdempotencyError(error) && error.code === 'IDEMPOTENCY_RECORD_UNREADABLE')
+        await this.store.release(claim, claim.retentionMs, left());
+      throw error;
+    }
+  }
+
+  async complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
+    return this.#opened(
+      ownership.id,
+      await this.store.complete(ownership, this.sealing.sealAnswer(ownership.id, answer), retentionMs, withinMs),
+    );
+  }
+
+  async seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled> {
+    return this.#opened(ownership.id, await this.store.seal(ownership, status, retentionMs, withinMs));
+  }
+
+  release(ownership: Ownership, retentionMs: number, withinMs: number): Promise<Released> {
+    return this.store.release(ownership, retentionMs, withinMs);
+  }
+
+  async steps(ownership: Ownership, withinMs: number): Promise<readonly RecordedStep[]> {
+    const steps = await this.store.steps(ownership, withinMs);
+    return steps.map((step) => this.sealing.openStep(ownership.id, step));
+  }
+
+  recordStep(ownership: Ownership, step: RecordedStep, withinMs: number): Promise<boolean> {
+    return this.store.recordStep(ownership, this.sealing.sealStep(ownership.id, step), withinMs);
+  }
+
+  flush(ownership: Ownership, withinMs: number): Promise<boolean> {
+    return this.store.flush(ownership, withinMs);
+  }
+
+  async transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined> {
+    const transaction = await this.store.transaction(ownership, settings);
+    return transaction && new SealingTransaction(transaction, this.sealing);
+  }
+
+  outcomeOf(ownership: Ownership, withinMs: number, step?: string): Promise<'committed' | 'rolled-back' | undefined> {
+    return this.store.outcomeOf(ownership, withinMs, step);
+  }
+
+  renew(leases: readonly Lease[], withinMs: number): Promise<readonly string[]> {
+    return this.store.renew(leases, withinMs);
+  }
+
+  listen(id: string, onHint: () => void): () => void {
+    return this.store.listen(id, onHint);
+  }
+
+  find(identity: Identity): Promise<RecordSummary | undefined> {
+    return this.store.find(identity);
+  }
+
+  resolve(
+    identity: Identity,
+    answer: RecordedResponse | undefined,
+    retentionMs: number,
+  ): Promise<'resolved' | 'absent' | 'live' | 'completed'> {
+    return this.store.resolve(identity, answer && this.sealing.sealAnswer(identity.id, answer), retentionMs);
+  }
+
+  forget(identity: Identity): Promise<'removed' | 'absent' | 'live'> {
+    return this.store.forget(identity);
+  }
+
+  forgetScope(scope: string, batch: number): Promise<number> {
+    return this.store.forgetScope(scope, batch);
+  }
+
+  stats(): Promise<StoreStats> {
+    return this.store.stats();
+  }
+
+  reap(batch: number): Promise<number> {
+    return this.store.reap(batch);
+  }
+
+  inspect(needs?: StoreNeeds): Promise<StoreFindings> {
+    return this.store.inspect(needs);
+  }
+
+  close(): Promise<void> {
+    return this.store.close();
+  }
+
+  /** Whoever is refused for another reason needs no key, and hears that reason. */
+  #toBeOpened(id: string, record: FoundRecord): FoundRecord {
+    if (record.state !== 'completed') return record;
+    const { sealing } = this;
+    const { answer, ...others } = record;
+    return {
+      ...others,
+      get answer() {
+        return sealing.openAnswer(id, answer);
+      },
+    };
+  }
+
+  /** An execution that was superseded has nothing else to ask about the record that did so. */
+  #opened(id: string, settled: Settled): Settled {
+    if (settled.kind === 'settled' || settled.record?.state !== 'completed') return settled;
+    return { kind: 'superseded', record: { ...settled.record, answer: this.sealing.openAnswer(id, settled.record.answer) } };
+  }
+}
+
+class SealingTransaction implements RecordTransaction {
+  constructor(
+    private readonly transaction: RecordTransaction,
+    private readonly sealing: Sealing,
+  ) {}
+
+  get manager(): unknown {
+    return this.transaction.manager;
+  }
+
+  get client(): TransactionClient {
+    return this.transaction.client;
+  }
+
+  keepAlive(): Promise<void> {
+    return this.transaction.keepAlive();
+  }
+
+  probe(): Promise<void> {
+    return this.transaction.probe();
+  }
+
+  rollBackToStart(): Promise<void> {
+    return this.transaction.rollBackToStart();
+  }
+
+  savepoint<T>(work: () => Promise<T>): Promise<T> {
+    return this.transaction.savepoint(work);
+  }
+
+  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number): Promise<boolean> {
+    return this.transaction.complete(ownership, this.sealing.sealAnswer(ownership.id, answer), retentionMs);
+  }
+
+  seal(ownership: Ownership, status: number | undefined, retentionMs: number): Promise<boolean> {
+    return this.transaction.seal(ownership, status, retentionMs);
+  }
+
+  release(ownership: Ownership, retentionMs: number): Promise<boolean> {
+    return this.transaction.release(ownership, retentionMs);
+  }
+
+  recordStep(ownership: Ownership, step: RecordedStep): Promise<boolean> {
+    return this.transaction.recordStep(ownership, this.sealing.sealStep(ownership.id, step));
+  }
+
+  commit(): Promise<CommitResult> {
+    return this.transaction.commit();
+  }
+
+  rollBack(): Promise<void> {
+    return this.transaction.rollBack();
+  }
+}
