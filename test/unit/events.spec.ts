@@ -7,7 +7,7 @@ import { IDEMPOTENCY_EVENT_TYPES } from '../../lib/contract/events.js';
 import type { IdempotencyEvent, IdempotencyEventType } from '../../lib/contract/events.js';
 import { Observer } from '../../lib/engine/observer.js';
 import { IdempotencyEvents } from '../../lib/nest/events.js';
-import { anExecution, EventLog } from './engine-fixture.js';
+import { anAdmission, anExecution, EventLog } from './engine-fixture.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const lines: string[] = [];
@@ -98,9 +98,9 @@ describe('Observer', () => {
     const log = new EventLog();
     const observer = new Observer(log, new ManualClock());
     const execution = anExecution();
-    observer.claimed(execution, false);
+    observer.claimed(execution, false, execution);
     observer.settled(execution, { kind: 'free' });
-    observer.claimed(anExecution(), false);
+    observer.claimed(anExecution(), false, anAdmission());
 
     const [claimed, released, other] = log.events;
     expect(claimed).toMatchObject({
@@ -118,7 +118,7 @@ describe('Observer', () => {
     const emitted: IdempotencyEvent[] = [];
     const observer = new Observer({ wants: () => false, emit: (event) => emitted.push(event) }, new ManualClock());
     const execution = anExecution();
-    observer.claimed(execution, true);
+    observer.claimed(execution, true, execution);
     observer.leaseLost(execution);
     observer.renewalFailed(new Error());
     expect(emitted).toHaveLength(0);
