@@ -1,50 +1,7 @@
-/** Time that stands still until a test moves it. */
+/** Time that stands still until a test moves it, and the moment when nothing moves any more. */
 import { setImmediate as macrotask } from 'node:timers/promises';
-import type { Clock } from '../../lib/contract/clock.js';
 
-interface Task {
-  readonly at: number;
-  readonly run: () => void;
-}
-
-export class ManualClock implements Clock {
-  #now = 0;
-  readonly #tasks = new Set<Task>();
-
-  now(): number {
-    return this.#now;
-  }
-
-  after(delayMs: number, task: () => void): () => void {
-    const entry = { at: this.#now + delayMs, run: task };
-    this.#tasks.add(entry);
-    return () => this.#tasks.delete(entry);
-  }
-
-  /** Timers that are set. */
-  get pending(): number {
-    return this.#tasks.size;
-  }
-
-  /** Lets `ms` pass. What becomes due on the way runs in its order, and whatever it sets going comes to rest before time goes on. */
-  async advance(ms: number): Promise<void> {
-    const until = this.#now + ms;
-    await atRest();
-    for (let next = this.#firstDue(until); next !== undefined; next = this.#firstDue(until)) {
-      this.#tasks.delete(next);
-      this.#now = Math.max(this.#now, next.at);
-      next.run();
-      await atRest();
-    }
-    this.#now = until;
-  }
-
-  #firstDue(until: number): Task | undefined {
-    let first: Task | undefined;
-    for (const task of this.#tasks) if (task.at <= until && (first === undefined || task.at < first.at)) first = task;
-    return first;
-  }
-}
+export { ManualClock } from '../../lib/testing/manual-clock.js';
 
 /** Resolves when no promise has anything left to do: all of that comes before the next macrotask. */
 export async function atRest(): Promise<void> {
