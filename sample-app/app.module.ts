@@ -7,6 +7,7 @@ import { idempotencyMigrations } from '../migrations/index.js';
 import { AccountsModule } from './accounts/accounts.module.js';
 import { AuthGuard } from './auth/auth.guard.js';
 import { ContactModule } from './contact/contact.module.js';
+import { HealthModule } from './health/health.module.js';
 import { ImportsModule } from './imports/imports.module.js';
 import { LedgerModule } from './ledger/ledger.module.js';
 import { MailModule } from './mail/mail.module.js';
@@ -23,6 +24,7 @@ import { ProviderModule } from './provider/provider.module.js';
 import { ReservationsModule } from './reservations/reservations.module.js';
 import type { ShopSettings } from './settings.js';
 import { UnprotectedModule } from './unprotected/unprotected.module.js';
+import { TelemetryModule } from './telemetry/telemetry.module.js';
 import { WebhooksModule } from './webhooks/webhooks.module.js';
 import { WelcomeModule } from './welcome/welcome.module.js';
 
@@ -61,6 +63,8 @@ export class AppModule {
         WebhooksModule.with({ secret: webhookSecret }),
         UnprotectedModule.with({ webhookSecret, reservationTtl }),
         PageModule,
+        TelemetryModule,
+        HealthModule,
         WelcomeModule,
       ],
       providers: [

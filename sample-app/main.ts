@@ -6,6 +6,7 @@ import 'reflect-metadata';
 import type { INestApplication } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { AppModule } from './app.module.js';
+import { serveDocs } from './docs.js';
 import { readPort, readSettings } from './settings.js';
 import { startPostgres } from './support/embedded-postgres.mjs';
 import { thingsToTry } from './welcome/things-to-try.js';
@@ -28,6 +29,7 @@ async function start(port: number): Promise<void> {
     abortOnError: false,
     rawBody: true, // a webhook's signature is over its bytes
   });
+  serveDocs(app);
 
   let stopping: Promise<void> | undefined;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

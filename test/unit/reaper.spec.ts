@@ -50,6 +50,24 @@ describe('the reaper', () => {
     expect(log.events).toEqual([{ type: 'reaped', removed: 207, durationMs: 100 }]);
   });
 
+  it('counts as alive while its rounds succeed, and no more when several in a row have not', async () => {
+    const outages = Array.from({ length: 3 }, outage);
+    const { reaper, clock } = aReaper(inTurn<number>(0, ...outages, 0));
+    await clock.advance(4 * MINUTE);
+    expect(reaper.alive).toBe(true); // the first round was three minutes ago
+    await clock.advance(1);
+    expect(reaper.alive).toBe(false);
+    await clock.advance(MINUTE);
+    expect(reaper.alive).toBe(true);
+  });
+
+  it('counts as alive while a long round goes on biting, and before it has begun', async () => {
+    const { reaper, clock } = aReaper(async () => 100);
+    expect(reaper.alive).toBe(true);
+    await clock.advance(6 * MINUTE);
+    expect(reaper.alive).toBe(true);
+  });
+
   it('says nothing when there was nothing to remove', async () => {
     const { clock, log } = aReaper(async () => 0);
     await clock.advance(10 * MINUTE);
