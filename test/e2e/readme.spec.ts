@@ -3,6 +3,8 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, posix, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import ts from 'typescript';
+import { EXIT, INTERRUPTED } from '../../lib/cli/exit-codes.js';
+import { EXAMPLES } from '../../lib/cli/help.js';
 import { resolveOptions } from '../../lib/client/options.js';
 import { IDEMPOTENCY_EVENT_TYPES } from '../../lib/contract/events.js';
 import { ALWAYS_KEPT_HEADERS } from '../../lib/contract/recorded-response.js';
@@ -18,6 +20,8 @@ jest.setTimeout(60_000); // starts an application, and a compiler
 const README = 'README.md';
 const RECIPES = 'lib/recipes/README.md';
 const CLIENT = 'lib/client/README.md';
+const COMMAND_LINE = 'lib/cli/README.md';
+const TELEMETRY = 'lib/telemetry/README.md';
 const SAMPLE_APP = 'sample-app/README.md';
 
 /** What a user reads. Found rather than listed, so that none goes unchecked. */
@@ -114,7 +118,10 @@ describe('The programs that stand by themselves', () => {
 const TAKEN_FROM = /^\/\/ (sample-app\/\S+\.ts)\n/;
 
 describe('The examples', () => {
-  const examples = PAGES.flatMap((page) => blocks(textOf(page), 'ts').map((code) => ({ page, code })));
+  const examples = PAGES.flatMap((page) => {
+    const codes = [...blocks(textOf(page), 'ts'), ...blocks(textOf(page), 'diff').map(newSide)];
+    return codes.map((code) => ({ page, code }));
+  });
 
   it('of README compile, and so do those of the pages that are not taken from the sample app', () => {
     const files = examples
@@ -123,7 +130,7 @@ describe('The examples', () => {
         path: resolve(`readme-example-${index}.ts`),
         text: (code.includes('import ') ? code : memberOfAController(code))
           .replaceAll("'nestjs-idempotency-pg/migrations'", "'./migrations/index.js'")
-          .replaceAll("'nestjs-idempotency-pg/client'", "'./lib/client/index.js'")
+          .replaceAll(/'nestjs-idempotency-pg\/(\w+)'/g, "'./lib/$1/index.js'")
           .replaceAll("'nestjs-idempotency-pg'", "'./lib/index.js'"),
       }));
     expect(files.length).toBeGreaterThan(8);
@@ -138,7 +145,7 @@ describe('The examples', () => {
 
   it('have no other name for TypeScript, under which nobody would check them', () => {
     const languages = PAGES.flatMap((page) => textOf(page).match(/(?<=^```).+$/gm) ?? []);
-    expect(new Set(languages)).toEqual(new Set(['ts', 'sh', 'json', 'text']));
+    expect(new Set(languages)).toEqual(new Set(['ts', 'diff', 'sh', 'json', 'text']));
   });
 });
 
@@ -153,6 +160,27 @@ describe('The tables', () => {
     const ofDeduplicate = Object.keys(new DeduplicateOptionChecks());
     expect(firstColumn(section('Deduplication without a key', RECIPES)).sort()).toEqual(quoted(ofDeduplicate));
     expect(firstColumn(section('Options', CLIENT)).sort()).toEqual(quoted(Object.keys(resolveOptions({}))));
+  });
+
+  it('list every entry point, and name its page', async () => {
+    const { name, exports } = JSON.parse(await readFile('package.json', 'utf8')) as { name: string; exports: Record<string, unknown> };
+    const entries = Object.keys(exports).filter((path) => path !== './package.json');
+    const listed = section('Entry points').match(/(?<=^\| `)nestjs-idempotency-pg[^`]*/gm) ?? [];
+    expect(listed.sort()).toEqual(entries.map((path) => posix.join(name, path)).sort());
+  });
+
+  it('list the commands and the exit codes of the command line', () => {
+    const commands = textOf(COMMAND_LINE).match(/(?<=^\| `)[a-z]+/gm) ?? [];
+    expect([...new Set(commands)].sort()).toEqual(Object.keys(EXAMPLES).sort());
+    const codes = firstColumn(section('In scripts', COMMAND_LINE)).flatMap((cell) => cell.split(', ').map(Number));
+    expect(codes).toEqual([...Object.values(EXIT), ...Object.values(INTERRUPTED)]);
+  });
+
+  it('list every metric, attribute and span attribute', async () => {
+    const sources = await Promise.all(['metrics.ts', 'spans.ts'].map((name) => readFile(`lib/telemetry/${name}`, 'utf8')));
+    const names = sources.flatMap((source) => [...source.matchAll(/'((?:idempotency|error)\.[a-z_.]+)'/g)].map(([, name = '']) => name));
+    expect(names).toContain('idempotency.claim.duration');
+    expect(names.filter((name) => !textOf(TELEMETRY).includes(`\`${name}\``))).toEqual([]);
   });
 
   it('list what can be set for the sample app', async () => {
@@ -226,6 +254,11 @@ function anchorOf(title: string): string {
     .toLowerCase()
     .replace(/[^\w -]/g, '')
     .replaceAll(' ', '-');
+}
+
+/** What a difference comes to. */
+function newSide(difference: string): string {
+  return difference.replace(/^-.*\n/gm, '').replace(/^[+ ]/gm, '');
 }
 
 /** What an example that begins in the middle of a controller leaves out. */

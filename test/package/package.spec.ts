@@ -1,6 +1,6 @@
 /** Packs what would be published and uses it from outside, as ES module, as CommonJS and as both at once. */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -36,7 +36,8 @@ describe('the package', () => {
   it('has the two builds, the migrations as SQL and the papers, and nothing else', () => {
     const places = packed.map((path) => path.replace(/^(dist\/(?:esm|cjs)\/(?:lib|migrations)|migrations\/sql)\/.*/, '$1'));
     const builds = ['cjs', 'esm'].flatMap((build) => ['lib', 'migrations', 'package.json'].map((part) => `dist/${build}/${part}`));
-    const papers = ['CHANGELOG.md', 'LICENSE', 'README.md', 'lib/client/README.md', 'lib/recipes/README.md'];
+    const pages = readdirSync('lib', { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('README.md'));
+    const papers = ['CHANGELOG.md', 'LICENSE', 'README.md', ...pages.map((path) => join('lib', path))];
     expect(new Set(places)).toEqual(new Set([...papers, 'package.json', 'migrations/sql', ...builds]));
   });
 
@@ -55,6 +56,29 @@ describe('the package', () => {
     expect(new Set([...fromModule.answers, ...fromCommonjs.answers])).toEqual(new Set(['{"charge":1,"key":"one"}']));
   });
 
+  it('listens for OpenTelemetry where that is installed', async () => {
+    expect(await runConsumer('module', 'telemetry.js')).toEqual({ stops: 'function' });
+    expect(await runConsumer('commonjs', 'telemetry.js')).toEqual({ stops: 'function' });
+  });
+
+  it('documents and watches an application, as an ES module and as CommonJS', async () => {
+    for (const type of ['module', 'commonjs']) {
+      expect(await runConsumer(type, 'watched.js')).toEqual({ header: 'Idempotency-Key', health: 'up' });
+    }
+  });
+
+  it('works without OpenTelemetry, whose absence is told by the entry point that needs it', async () => {
+    const bare = withoutOpenTelemetry();
+    try {
+      for (const type of ['module', 'commonjs']) {
+        const report = await runConsumer(type, 'no-telemetry.js', bare);
+        expect(report).toEqual({ module: 'function', missing: expect.stringContaining('@opentelemetry/api') });
+      }
+    } finally {
+      rmSync(bare, { recursive: true, force: true });
+    }
+  });
+
   it('works with both copies in one process, and keeps their applications apart', async () => {
     const { two, a, b, errors } = (await runConsumer('module', 'both-copies.js')) as BothReport;
     expect(two).toBe(true);
@@ -66,6 +90,26 @@ describe('the package', () => {
       expect(replayed).toBe('true');
     }
     expect(errors).toEqual([true, true]);
+  });
+});
+
+describe('the command', () => {
+  const command = (...args: string[]) =>
+    run('npx', ['--no', '--', 'nestjs-idempotency-pg', ...args], {
+      cwd: workshop,
+      env: { PATH: process.env['PATH'], DATABASE_URL: database.url },
+    });
+
+  it('runs through npx, and knows its version', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(await command('--version')).toEqual({ stdout: `${version}\n`, stderr: '' });
+  });
+
+  it('prints the migrations, makes the tables and looks at them', async () => {
+    const { stdout } = await command('sql', '--schema', 'by_command');
+    expect(stdout).toMatch(/create table if not exists "by_command"\.idempotency_records/);
+    expect(JSON.parse((await command('migrate', '--schema', 'by_command', '--json')).stdout)).toMatchObject({ pending: [] });
+    expect(JSON.parse((await command('status', '--schema', 'by_command', '--json')).stdout)).toMatchObject({ current: true, advice: [] });
   });
 });
 
@@ -100,7 +144,31 @@ async function installPackage(): Promise<string[]> {
   const target = join(modules, 'nestjs-idempotency-pg');
   mkdirSync(target);
   await run('tar', ['-xzf', join(workshop, tarball.filename), '-C', target, '--strip-components=1']);
+  linkCommands(target, join(modules, '.bin'));
   return tarball.files.map(({ path }) => path);
+}
+
+/** As npm does: whatever mode a file was packed with, its commands may be run. */
+function linkCommands(target: string, folder: string): void {
+  const { bin } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8')) as { bin: Record<string, string> };
+  mkdirSync(folder);
+  for (const [name, file] of Object.entries(bin)) {
+    chmodSync(join(target, file), 0o755);
+    symlinkSync(join(target, file), join(folder, name));
+  }
+}
+
+/** Another workshop with everything but OpenTelemetry. The package is copied, since a link is looked through. */
+function withoutOpenTelemetry(): string {
+  const bare = mkdtempSync(join(tmpdir(), 'package-test-bare-'));
+  const [from, to] = [join(workshop, 'node_modules'), join(bare, 'node_modules')];
+  mkdirSync(to);
+  for (const name of readdirSync(from)) {
+    if (name !== '@opentelemetry' && name !== 'nestjs-idempotency-pg') symlinkSync(join(from, name), join(to, name));
+  }
+  cpSync(join(from, 'nestjs-idempotency-pg'), join(to, 'nestjs-idempotency-pg'), { recursive: true });
+  for (const type of ['module', 'commonjs']) cpSync(join(workshop, type), join(bare, type), { recursive: true });
+  return bare;
 }
 
 async function compile(type: string): Promise<void> {
@@ -111,9 +179,9 @@ async function compile(type: string): Promise<void> {
   );
 }
 
-async function runConsumer(type: string, program: string): Promise<unknown> {
+async function runConsumer(type: string, program: string, place = workshop): Promise<unknown> {
   const { stdout, stderr } = await run(process.execPath, [program], {
-    cwd: join(workshop, type),
+    cwd: join(place, type),
     env: { PATH: process.env['PATH'], DATABASE_URL: database.url },
   });
   expect(stderr).toBe('');
