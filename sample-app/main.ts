@@ -13,6 +13,9 @@ import { thingsToTry } from './welcome/things-to-try.js';
 
 const DATA_DIR = '.data';
 
+/** As `npm start` has built it. */
+const COMMAND_LINE = 'node dist/lib/cli/main.js';
+
 try {
   await start(readPort(process.env));
 } catch (error) {
@@ -41,6 +44,10 @@ async function start(port: number): Promise<void> {
   const { port: actualPort } = app.getHttpServer().address();
   for (const note of postgres?.notes ?? []) console.log(note);
   greet(`http://localhost:${actualPort}`, postgres ? `its data is in ${DATA_DIR}/ and stays` : 'as DATABASE_URL says');
+  // A URL of one's own is not repeated, since it may have a password; the embedded one has none, and a port that only we know.
+  console.log(
+    `# Operate it from a second terminal, see lib/cli/README.md.\n${COMMAND_LINE} status${postgres ? ` --url ${postgres.url}` : ''}\n`,
+  );
 }
 
 async function listen(app: INestApplication, port: number): Promise<void> {

@@ -9,6 +9,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { runToExit, startAppProcess } from '../support/app-process.js';
 import type { AppProcess } from '../support/app-process.js';
+import { runCommand } from '../support/command.js';
 import { sendCurlLine } from '../support/curl-line.js';
 import { createTestDatabase } from '../support/database.js';
 import type { TestDatabase } from '../support/database.js';
@@ -122,6 +123,11 @@ describe('the sample shop', () => {
     ]);
   });
 
+  it("names the command line below them, and keeps the user's own DATABASE_URL to itself", async () => {
+    expect(await shop.waitForLine(/cli\/main\.js/)).toBe('node dist/lib/cli/main.js status');
+    expect(shop.output()).not.toContain(database.url);
+  });
+
   it('has a page that says what to try, and takes no markup from a Host header', async () => {
     const { contentType, page } = await getPage(shop, new URL(shop.url).host);
     expect(contentType).toBe('text/html; charset=utf-8');
@@ -214,6 +220,8 @@ describe('the sample shop, interrupted', () => {
       const second = await post(after, '/payments', LAMP, key);
       expect(second.headers.get('idempotent-replayed')).toBe('true');
       expect(await second.text()).toBe(first);
+      const [, args = ''] = (await after.waitForLine(/cli\/main\.js/)).split('main.js ');
+      expect(await runCommand(args.split(' '))).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Tables +current$/m) });
       await stop(after);
     } finally {
       await rm(cwd, { recursive: true, force: true });
