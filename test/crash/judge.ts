@@ -172,7 +172,8 @@ export class Judge {
       this.shop.query<{ name: string; result: string }>(
         `select step.name, convert_from(step.result, 'UTF8') as result
            from idempotency_steps as step join idempotency_records as record on record.id = step.id and record.created_at = step.life
-          where record.key = $1 and record.operation = ''`,
+          where record.key = $1 and record.operation = ''
+          order by step.name`,
         [key],
       ),
       this.provider.query<Traces['calls'][number]>('select id, name, provider_key from calls where key = $1 order by id', [key]),
