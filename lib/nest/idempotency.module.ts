@@ -126,8 +126,8 @@ function refuseSecond(modules: ModulesContainer, faults: Faults): void {
 
 /**
  * Import it once, in the root module: `IdempotencyModule.forRoot()` in an application that has a
- * TypeORM `DataSource`, or with options. It registers one app-wide interceptor, which does nothing
- * for handlers without `@Idempotent()` or `@Deduplicate()`.
+ * TypeORM `DataSource`, or with options. It registers one app-wide interceptor, which for handlers
+ * without `@Idempotent()` or `@Deduplicate()` does no more than word what the recipes refuse there.
  */
 @Module({ providers, exports: [IdempotencyService, IdempotencyEvents] })
 export class IdempotencyModule extends ConfigurableModuleClass {
