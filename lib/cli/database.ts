@@ -30,7 +30,7 @@ export interface Database extends Access {
 export async function withDatabase<T>(access: Access, work: (database: Database) => Promise<T>): Promise<T> {
   const { target, schema, timeoutMs } = access;
   // No prepared statements: a transaction pooler in between is no hindrance then.
-  const common = { connection: target.config, poolSize: 1, preparedStatements: false, clock: systemClock };
+  const common = { connection: target.config, poolSize: 1, preparedStatements: false, sharedStatements: false, clock: systemClock };
   const application = { pool: new pg.Pool(target.config) }; // for handlers' transactions, of which there are none: it stays empty
   const store = createPostgresStore({ ...common, application, schema, storeTimeoutMs: timeoutMs });
   const session = new PgSession({ ...common, connectTimeoutMs: timeoutMs });

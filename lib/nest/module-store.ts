@@ -43,9 +43,9 @@ export function applicationDatabase(options: ResolvedOptions, applications: Data
 
 /** A pool of the module's own with the application's settings. Connections are opened when they are needed first. */
 export function storeFor(application: Database, options: ResolvedOptions): IdempotencyStore {
-  const { schema, poolSize, preparedStatements, storeTimeoutMs, encryption = WITHOUT_KEYS } = options;
+  const { schema, poolSize, preparedStatements, sharedStatements, storeTimeoutMs, encryption = WITHOUT_KEYS } = options;
   const connection = application.pool === undefined ? poolConfigOf(application.dataSource) : poolConfigOfPool(application.pool);
-  const store = createPostgresStore({ connection, application, schema, poolSize, preparedStatements, storeTimeoutMs });
+  const store = createPostgresStore({ connection, application, schema, poolSize, preparedStatements, sharedStatements, storeTimeoutMs });
   return new SealingStore(store, new Sealing(encryption), systemClock);
 }
 

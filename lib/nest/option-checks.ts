@@ -223,6 +223,10 @@ export class ModuleOptionChecks extends RouteOptionChecks implements AllOf<Idemp
   preparedStatements: unknown;
 
   @IsOptional()
+  @IsBoolean(saying(isNot('true or false'), 'Write sharedStatements: false where the tables are sharded.'))
+  sharedStatements: unknown;
+
+  @IsOptional()
   @Satisfies(faultInHeaderNames, "Give a header's name, such as 'Idempotency-Key', or a list of accepted names.")
   header: unknown;
 

@@ -165,6 +165,12 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   readonly schema?: string;
   /** `false` behind a transaction pooler that can't keep them. Default: `true`. */
   readonly preparedStatements?: boolean;
+  /**
+   * Whether requests that come in the same moment go to Postgres in one statement. Default: `true`.
+   * `false` where the tables are sharded: rows of several shards can't be passed by when somebody holds
+   * them (Citus has no `FOR UPDATE SKIP LOCKED` across shards).
+   */
+  readonly sharedStatements?: boolean;
   /** The header with the key, or all accepted names of it. Default: `'Idempotency-Key'`. */
   readonly header?: string | readonly string[];
   /** Makes fingerprints an HMAC, so that small bodies can't be guessed from the table. At least 32 bytes, from your secret store. Default: none, plain SHA-256. */

@@ -36,6 +36,7 @@ const MODULE_DEFAULTS = {
   poolSize: 4, // a statement takes about a millisecond: enough for thousands of requests a second, and not felt beside the application's own
   schema: 'public',
   preparedStatements: true,
+  sharedStatements: true,
   header: 'Idempotency-Key',
   replayHeaders: [],
   maxWaiters: 1000,
@@ -70,6 +71,7 @@ export interface ResolvedOptions {
   readonly poolSize: number;
   readonly schema: string;
   readonly preparedStatements: boolean;
+  readonly sharedStatements: boolean;
   /** In a form that no log can print. */
   readonly fingerprintSecret: KeyObject | undefined;
   /** Its keys likewise. */
@@ -129,6 +131,7 @@ export function resolveModuleOptions(written: IdempotencyModuleOptions, faults: 
     poolSize: options.poolSize,
     schema: options.schema,
     preparedStatements: options.preparedStatements,
+    sharedStatements: options.sharedStatements,
     fingerprintSecret: secretKey(options.fingerprintSecret),
     encryption: sealingSettings(options.encryption),
     keptHeaders: new Set<string>([...ALWAYS_KEPT_HEADERS, ...options.replayHeaders.map((name) => name.toLowerCase())]),

@@ -27,6 +27,7 @@ import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
 import { codeOf } from './postgres-error.js';
+import { claimValues, completionOf, completionValues, isSmall, LONGEST_QUEUE, sharedWrites, type SharedWrites } from './shared-writes.js';
 import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
 import type {
   ClaimRow,
@@ -55,6 +56,8 @@ export interface PostgresStoreOptions {
   readonly schema: string;
   readonly poolSize: number;
   readonly preparedStatements: boolean;
+  /** Whether requests that come in the same moment go to Postgres in one statement. */
+  readonly sharedStatements: boolean;
   /** Longest wait for one statement where the caller names none, and for a new connection. */
   readonly storeTimeoutMs: number;
   readonly clock?: Clock;
@@ -76,14 +79,18 @@ const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
 const LAPSED_LOOKED_AT = 1000;
 
 export function createPostgresStore(options: PostgresStoreOptions): PostgresStore {
-  const { connection, application, schema, poolSize, preparedStatements, storeTimeoutMs, clock = systemClock, onStatement } = options;
+  const { connection, application, schema, poolSize, preparedStatements, sharedStatements, storeTimeoutMs, onStatement } = options;
+  const { clock = systemClock } = options;
   const ours = { connection, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement };
   const session = new PgSession({ ...ours, poolSize });
   const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)) });
-  return new PostgresStore({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement });
+  return new PostgresStore({ session, notifications, application, schema, sharedStatements, storeTimeoutMs, clock, onStatement });
 }
 
-export interface PostgresStoreParts extends Pick<PostgresStoreOptions, 'application' | 'schema' | 'storeTimeoutMs' | 'onStatement'> {
+export interface PostgresStoreParts extends Pick<
+  PostgresStoreOptions,
+  'application' | 'schema' | 'sharedStatements' | 'storeTimeoutMs' | 'onStatement'
+> {
   readonly session: Session;
   readonly notifications: Pick<Notifications, 'listen' | 'close'>;
   readonly clock: Clock;
@@ -98,14 +105,17 @@ export class PostgresStore implements IdempotencyStore {
   private readonly sql: Statements;
   private readonly held = new HeldRows();
   private readonly transactions: Transactions;
+  /** `undefined` where each request has a statement of its own. */
+  private readonly shared: SharedWrites | undefined;
 
-  constructor({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
+  constructor({ session, notifications, application, schema, sharedStatements, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
     this.session = session;
     this.notifications = notifications;
     this.clock = clock;
     this.storeTimeoutMs = storeTimeoutMs;
     this.tables = tablesIn(schema);
     this.sql = statements(this.tables);
+    this.shared = sharedStatements ? sharedWrites(session, this.sql, clock) : undefined;
     this.transactions = new Transactions({ application, tables: this.tables, sql: this.sql, held: this.held, clock, onStatement });
   }
 
@@ -125,12 +135,13 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private insertOrLook(claim: Claim, deadline: Deadline): Promise<ClaimRow | LimitedClaimRow | undefined> {
-    const { scope, operation, key } = claim.identity;
-    const values = [claim.id, scope, operation, key, claim.fingerprint, claim.owner, claim.leaseMs, claim.retentionMs];
-    if (claim.maxLiveKeys === undefined)
-      return this.one<ClaimRow>(claim.durable ? this.sql.claim : this.sql.claimUnflushed, values, deadline);
-    const statement = claim.durable ? this.sql.claimWithin : this.sql.claimWithinUnflushed;
-    return this.one<LimitedClaimRow>(statement, [...values, claim.maxLiveKeys], deadline);
+    const { claim: durable, claimUnflushed, claimWithin, claimWithinUnflushed } = this.sql;
+    if (claim.maxLiveKeys !== undefined) {
+      const values = [...claimValues(claim), claim.maxLiveKeys];
+      return this.one<LimitedClaimRow>(claim.durable ? claimWithin : claimWithinUnflushed, values, deadline);
+    }
+    if (this.shared !== undefined) return this.shared[claim.durable ? 'claims' : 'unflushedClaims'].run(claim, deadline);
+    return this.one<ClaimRow>(claim.durable ? durable : claimUnflushed, claimValues(claim), deadline);
   }
 
   private async takeExpired(claim: Claim, deadline: Deadline): Promise<boolean> {
@@ -153,22 +164,23 @@ export class PostgresStore implements IdempotencyStore {
     return { kind: row !== undefined && isAsFound(from, row) ? 'held' : 'changed' };
   }
 
-  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
-    const { status, headers, body } = answer;
-    return this.settle(ownership, this.sql.complete, [status, writeHeaders(headers), body, retentionMs], withinMs);
+  async complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
+    const completion = completionOf(ownership, answer, retentionMs);
+    const deadline = deadlineIn(this.clock, withinMs);
+    if (this.shared !== undefined && isSmall(completion) && (await this.shared.completions.run(completion, deadline))) return SETTLED;
+    return this.settle(ownership, this.sql.complete, completionValues(completion), deadline);
   }
 
   seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled> {
-    return this.settle(ownership, this.sql.seal, [status, retentionMs], withinMs);
+    return this.settle(ownership, this.sql.seal, [ownership.id, ownership.owner, status, retentionMs], deadlineIn(this.clock, withinMs));
   }
 
-  private async settle({ id, owner }: Ownership, statement: Statement, values: readonly unknown[], withinMs: number): Promise<Settled> {
-    const deadline = deadlineIn(this.clock, withinMs);
-    const { count } = await this.session.run(statement, [id, owner, ...values], deadline);
-    if (count === 1) return { kind: 'settled' };
+  private async settle({ id, owner }: Ownership, statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Settled> {
+    const { count } = await this.session.run(statement, values, deadline);
+    if (count === 1) return SETTLED;
 
     const row = await this.successor(id, deadline);
-    if (row?.owner === owner && isSettled(row)) return { kind: 'settled' }; // by us, in a call whose answer was lost
+    if (row?.owner === owner && isSettled(row)) return SETTLED; // by us, in a call whose answer was lost
     return { kind: 'superseded', record: row === undefined || row.expired ? undefined : foundRecord(row) };
   }
 
@@ -233,15 +245,35 @@ export class PostgresStore implements IdempotencyStore {
         ? []
         : await this.held.renewing(
             due.map(({ owner }) => owner),
-            this.prolong(due, withinMs),
+            this.prolong(due, deadlineIn(this.clock, withinMs)),
           );
     return [...held.map(({ id }) => id), ...renewed];
   }
 
-  private async prolong(leases: readonly Lease[], withinMs: number): Promise<readonly string[]> {
-    const columns = [leases.map(({ id }) => id), leases.map(({ owner }) => owner), leases.map(({ leaseMs }) => leaseMs)];
-    const { rows } = await this.session.run<{ readonly id: string }>(this.sql.renew, columns, deadlineIn(this.clock, withinMs));
-    return rows.map(({ id }) => id);
+  private async prolong(leases: readonly Lease[], deadline: Deadline): Promise<readonly string[]> {
+    const { owned, passedBy } = this.shared === undefined ? { owned: [], passedBy: leases } : await this.prolongTogether(leases, deadline);
+    for (const lease of passedBy) if (await this.prolongOne(lease, deadline)) owned.push(lease.id);
+    return owned;
+  }
+
+  private async prolongTogether(leases: readonly Lease[], deadline: Deadline): Promise<{ owned: string[]; passedBy: readonly Lease[] }> {
+    const columns = [leases.map(({ id }) => id), leases.map(({ owner }) => owner), leases.map(({ leaseMs }) => leaseMs), leases.length];
+    const { rows } = await this.session.run<{ readonly id: string; readonly renewed: boolean }>(this.sql.renew, columns, deadline);
+    const renewed = new Map(rows.map((row) => [row.id, row.renewed]));
+    return {
+      owned: leases.map(({ id }) => id).filter((id) => renewed.get(id) === true),
+      passedBy: leases.filter(({ id }) => renewed.get(id) === false),
+    };
+  }
+
+  /** Whoever holds its row for long keeps others from taking it over as well: the lease is not lost by that, and renewed some other time. */
+  private async prolongOne({ id, owner, leaseMs }: Lease, deadline: Deadline): Promise<boolean> {
+    try {
+      return (await this.session.run(this.sql.renewOne, [id, owner, leaseMs, LONGEST_QUEUE], deadline)).count === 1;
+    } catch (error) {
+      if (causeOf(error) === LOCK_NOT_AVAILABLE) return true;
+      throw error;
+    }
   }
 
   listen(id: string, onHint: () => void): () => void {
@@ -406,17 +438,12 @@ interface ExpiredRow {
   readonly has_steps: boolean;
 }
 
+const SETTLED: Settled = { kind: 'settled' };
+
 /** So that Postgres gives up waiting for a lock shortly before we give up waiting for Postgres, which would cost a connection. */
 const LOCKS_SHARE = 0.9;
 const LOCK_NOT_AVAILABLE = '55P03';
 const DIVISION_BY_ZERO = '22012';
-
-/**
- * How long the claim of an expired record queues behind others of that key. A claim's commit takes
- * milliseconds; what takes longer is the transaction of an execution that has begun, and no claim
- * waits for that.
- */
-const LONGEST_QUEUE = '100ms';
 
 /** Postgres' own code of what made the store fail, if it was Postgres. */
 function causeOf(error: unknown): unknown {

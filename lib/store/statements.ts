@@ -35,18 +35,18 @@ const milliseconds = (instant: string): string => `(extract(epoch from ${instant
  * the length of the statement: it stands in nobody's way but a deletion's. Records whose lease is
  * good are not touched, since nobody asks for this then.
  */
-const free = (records: string): string => `
+const free = (records: string, sought = 'id = $1::uuid'): string => `
       free as (
         select id
           from ${records}
-         where id = $1::uuid and ${LAPSED}
+         where ${sought} and ${LAPSED}
            for key share skip locked
       )`;
 
 /** Needs `free`. */
 const STANDING = `
   case state
-    when ${RUNNING} then case when locked_until <= statement_timestamp() and exists (select from free) then 'lost' else 'running' end
+    when ${RUNNING} then case when locked_until <= statement_timestamp() and id in (select id from free) then 'lost' else 'running' end
     when ${COMPLETED} then 'completed'
     when ${SEALED} then 'sealed'
     when ${OPEN} then 'open'
@@ -141,7 +141,14 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
       text: claim(records, `attempt, set_config('synchronous_commit', 'off', true)`),
     },
 
-    /** The same within a limit on the live records of a scope. */
+    /** The same for several keys at once. */
+    claimShared: { name: 'idempotency_claim_shared', text: claimShared(records, '') },
+    claimSharedUnflushed: {
+      name: 'idempotency_claim_shared_unflushed',
+      text: claimShared(records, `, set_config('synchronous_commit', 'off', true)`),
+    },
+
+    /** As a claim of one key, within a limit on the live records of its scope. */
     claimWithin: { name: 'idempotency_claim_within', text: claimWithin(records, 'attempt') },
     claimWithinUnflushed: {
       name: 'idempotency_claim_within_unflushed',
@@ -182,7 +189,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      * Takes a lost or open record over from the owner it was seen under. It never waits: a row that a
      * transaction holds is passed by. Of several that come at once one gets the lock, and whoever gets
      * it later finds another owner. A late owner that completed or renewed in between has changed the
-     * state or the lease, and is not disturbed. \`created_at\` stays, and the steps with it.
+     * state or the lease, and is not disturbed. `created_at` stays, and the steps with it.
      */
     takeOver: {
       name: 'idempotency_take_over',
@@ -207,21 +214,52 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /**
      * Prolongs all leases of a process at once. Each names its owner token, so a record that somebody
      * has taken over stays theirs. A lease that has passed is prolonged too: nobody has claimed it.
+     * Rows that somebody holds are passed by, or they would keep all the others waiting, and told.
      */
     renew: {
       name: 'idempotency_renew',
       text: `
+      with lease as materialized (
+        select *
+          from unnest($1::uuid[], $2::uuid[], $3::float8[]) as lease (id, owner, ms)
+         limit $4::int
+      ), ${owned(records, 'lease')}, renewed as (
+        update ${records} as record
+           set locked_until = statement_timestamp() + ${interval('owned.ms')}
+          from owned
+         where record.id = owned.id and record.owner = owned.owner and record.state = ${RUNNING}
+        returning record.id
+      )
+      select id::text as id, true as renewed
+        from renewed
+      union all
+      select lease.id::text, false
+        from lease
+       cross join lateral (
+             select
+               from ${records} as record
+              where record.id = lease.id and record.owner = lease.owner and record.state = ${RUNNING}
+              limit 1) as passed_by
+       where lease.id not in (select id from renewed)`,
+    },
+
+    /** One that was passed by: whoever holds its row may have taken it over, or be done in a moment. Waiting longer than `$4` is an error, 55P03. */
+    renewOne: {
+      name: 'idempotency_renew_one',
+      text: `
+      with patience as (
+        select set_config('lock_timeout', $4, true)
+      )
       update ${records} as record
-         set locked_until = statement_timestamp() + ${interval('lease.ms')}
-        from unnest($1::uuid[], $2::uuid[], $3::float8[]) as lease (id, owner, ms)
-       where record.id = lease.id and record.owner = lease.owner and record.state = ${RUNNING}
-      returning record.id::text as id`,
+         set locked_until = statement_timestamp() + ${interval('$3')}
+        from patience
+       where ${OWNED}`,
     },
 
     /**
      * Holds the row of an execution for a transaction, in which it is sent. Nobody else's token is
      * held, and nothing that is over. Stronger than a write to the row would need: the weak lock of
-     * those who only want to know whether it is held (see \`free\`) must not go together with it.
+     * those who only want to know whether it is held (see `free`) must not go together with it.
      */
     hold: {
       name: 'idempotency_hold',
@@ -288,6 +326,36 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
         returning record.id
       )
       select
+        from completed
+       where ${hint(channel)}`,
+    },
+
+    /**
+     * The same for several executions at once; `$8` has all their headers and bodies, one after the
+     * other. A row that somebody holds is passed by, or it would keep the others waiting, so that two
+     * processes can't wait for each other either. Whose id does not come back has to go alone.
+     */
+    completeShared: {
+      name: 'idempotency_complete_shared',
+      text: `
+      with answer as materialized (
+        select *
+          from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::int[], $5::int[], $6::int[], $7::float8[])
+                 as answer (id, owner, status, starts_at, headers_length, body_length, retention)
+         limit $9::int
+      ), ${owned(records, 'answer')}, completed as (
+        update ${records} as record
+           set state = ${COMPLETED}, status = owned.status,
+               headers = substring($8::bytea from starts_at for headers_length),
+               body = substring($8::bytea from starts_at + headers_length for body_length),
+               completed_at = statement_timestamp(),
+               expires_at = statement_timestamp() + ${interval('retention')},
+               locked_until = null
+          from owned
+         where record.id = owned.id and record.owner = owned.owner and record.state = ${RUNNING}
+        returning record.id
+      )
+      select id::text as id
         from completed
        where ${hint(channel)}`,
     },
@@ -378,7 +446,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /**
      * How a transaction ended whose COMMIT was not answered. To read is not enough: its backend may
      * still be about to commit. The lock is had once that has let go of the row, and then the row
-     * says how. Waiting longer than \`$3\` is an error, 55P03.
+     * says how. Waiting longer than `$3` is an error, 55P03.
      */
     outcome: {
       name: 'idempotency_outcome',
@@ -500,7 +568,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
 
     /**
      * Removes what a page has shown, with everything judged again: the page was read some time ago.
-     * Records with steps, or that may be held, are left to \`forget\`.
+     * Records with steps, or that may be held, are left to `forget`.
      */
     forgetPage: {
       name: 'idempotency_forget_page',
@@ -557,7 +625,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
        limit $1::int`,
     },
 
-    /** Whether one of them is lost indeed. By its \`id\`: rows can't be passed by across the shards of a table. */
+    /** Whether one of them is lost indeed. By its `id`: rows can't be passed by across the shards of a table. */
     isLost: {
       name: 'idempotency_is_lost',
       text: `
@@ -565,7 +633,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
       select from free`,
     },
 
-    /** A bite of expired records. A lost one has no \`expires_at\` and is never in it: it tells of an unknown outcome. */
+    /** A bite of expired records. A lost one has no `expires_at` and is never in it: it tells of an unknown outcome. */
     pageOfExpired: {
       name: 'idempotency_page_of_expired',
       text: `
@@ -679,12 +747,12 @@ export const catalogue = {
   },
 } satisfies Record<string, Statement>;
 
-/** Whether something was recorded in the life of \`record\`. \`id\`, where one is asked for, says which shard. */
+/** Whether something was recorded in the life of `record`. `id`, where one is asked for, says which shard. */
 function hasSteps(steps: string, id = 'record.id'): string {
   return `exists (select from ${steps} as step where step.id = ${id} and step.life = record.created_at)`;
 }
 
-/** As \`free\`, for one who will write to the row. */
+/** As `free`, for one who will write to the row. */
 function unheld(records: string): string {
   return `
       unheld as (
@@ -747,6 +815,67 @@ function claim(records: string, returning: string): string {
       select false as claimed, found.* from found
       union all
       select true, null, null, null, attempt, null, null, null, null, null, null, null from inserted`;
+}
+
+/**
+ * As one claim for each of several keys; `found` tells which one by its number `n`, `inserted` by the
+ * owner's token. A key of which nothing is told was lost to somebody that instant, as above. They are
+ * inserted in the order of their ids, so that two processes with the same keys queue up and don't lock
+ * each other out. An insert waits for whoever has made one of that id and not committed, and all the
+ * others in the statement with it: hence no longer than `$9`, which is an error, 55P03.
+ *
+ * Each is looked for by itself, and the LIMIT does no more than say that there may be few of them. The
+ * planner takes an array for ten rows, and for ten rows of a young table it would keep a plan that reads
+ * it as a whole, and go on with that while the table grows.
+ */
+function claimShared(records: string, unflushed: string): string {
+  return `
+      with asked as materialized (
+        select *
+          from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::float8[], $8::float8[]) with ordinality
+                 as asked (id, scope, operation, key, fingerprint, owner, lease, retention, n)
+         limit $10::int
+      ), ${free(records, 'id = any($1::uuid[])')}, found as (
+        select asked.n, record.*
+          from asked
+         cross join lateral (
+               select ${RECORD},
+                      (scope = asked.scope and operation = asked.operation and key = asked.key) as agrees
+                 from ${records}
+                where id = asked.id
+                limit 1) as record
+      ), patience as (
+        select set_config('lock_timeout', $9, true)${unflushed}
+      ), inserted as (
+        insert into ${records}
+               (id, scope, operation, key, fingerprint, owner, state, attempt, created_at, locked_until, reap_after)
+        select id, scope, operation, key, decode(fingerprint, 'hex'), owner, ${RUNNING}, 1, statement_timestamp(),
+               statement_timestamp() + ${interval('lease')},
+               statement_timestamp() + ${interval('retention')}
+          from asked, patience
+         where n not in (select n from found)
+         order by id
+            on conflict (id) do nothing
+        returning owner::text, attempt
+      )
+      select n::int as n, false as claimed, standing, expired, owner, attempt, status, lease_left_ms, retention_left_ms,
+             fingerprint, headers, body, agrees
+        from found
+      union all
+      select null, true, null, null, owner, attempt, null, null, null, null, null, null, null from inserted`;
+}
+
+/** The rows of those whose owner still has them and that nobody holds, under a lock. */
+function owned(records: string, asked: string): string {
+  return `owned as (
+        select ${asked}.*
+          from ${asked}
+         cross join lateral (
+               select
+                 from ${records} as record
+                where record.id = ${asked}.id and record.owner = ${asked}.owner and record.state = ${RUNNING}
+                  for no key update skip locked) as unheld
+      )`;
 }
 
 /**

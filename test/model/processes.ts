@@ -45,6 +45,7 @@ export class Process {
       schema: 'public',
       poolSize: 4,
       preparedStatements: true,
+      sharedStatements: true,
       storeTimeoutMs: 30_000,
     };
     this.store = this.#watched(createPostgresStore(parts));

@@ -57,7 +57,15 @@ async function undoAll(dataSource: DataSource, options = {}): Promise<void> {
 async function inspect(schema: string, needs?: StoreNeeds): Promise<void> {
   const connection = { connectionString: database.url };
   const application = { pool: database.pool };
-  const store = createPostgresStore({ connection, application, schema, poolSize: 1, preparedStatements: true, storeTimeoutMs: IN_TIME });
+  const store = createPostgresStore({
+    connection,
+    application,
+    schema,
+    poolSize: 1,
+    preparedStatements: true,
+    sharedStatements: true,
+    storeTimeoutMs: IN_TIME,
+  });
   try {
     await store.inspect(needs);
   } finally {

@@ -32,6 +32,7 @@ function storeOn(url: string, options = {}): PostgresStore {
     schema: 'public',
     poolSize: 4,
     preparedStatements: true,
+    sharedStatements: true,
     storeTimeoutMs: IN_TIME,
     ...options,
   });

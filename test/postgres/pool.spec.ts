@@ -242,7 +242,8 @@ describe('statements', () => {
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
     const application = { pool: bench.pool };
     const notifications = { listen: () => () => undefined, close: async () => undefined };
-    const store = new PostgresStore({ session, notifications, application, schema: 'public', storeTimeoutMs: IN_TIME, clock: systemClock });
+    const common = { schema: 'public', sharedStatements: true, storeTimeoutMs: IN_TIME, clock: systemClock };
+    const store = new PostgresStore({ session, notifications, application, ...common });
     await completed(store);
     await completed(store);
     const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };
@@ -319,7 +320,7 @@ describe('the settings', () => {
       poolSize: 30,
       extra: { binary: true, pipeline: true },
     });
-    const store = bench.store({ connection: poolConfigOf(dataSource), poolSize: 2 });
+    const store = bench.store({ connection: poolConfigOf(dataSource), poolSize: 2, sharedStatements: false });
     const claims = await Promise.all(Array.from({ length: 10 }, () => completed(store)));
     expect(await connectionsOf('shop')).toBe(2);
     expect(await store.claim(aClaim(claims[0]!.identity), IN_TIME)).toMatchObject({ record: { answer: anAnswer() } });

@@ -35,6 +35,7 @@ export async function openBench(schema = 'public'): Promise<Bench> {
         schema,
         poolSize: 4,
         preparedStatements: true,
+        sharedStatements: true,
         storeTimeoutMs: IN_TIME,
         ...options,
       });

@@ -95,7 +95,7 @@ describe('complete', () => {
     try {
       await client.query('begin');
       await client.query(claim.text, [id, identity.scope, identity.operation, identity.key, fingerprint, owner, leaseMs, retentionMs]);
-      await client.query(renew.text, [[id], [owner], [leaseMs]]);
+      await client.query(renew.text, [[id], [owner], [leaseMs], 1]);
       await client.query(complete.text, [id, owner, 201, Buffer.from('[]'), randomBytes(300), retentionMs]);
       const { rows } = await client.query(
         `select n_tup_upd, n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'idempotency_records'`,

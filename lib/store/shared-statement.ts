@@ -1,0 +1,121 @@
+/**
+ * How the requests of a process share a statement. It leaves with whatever the present turn of the
+ * event loop has brought, as long as few of its kind are under way; otherwise those who come gather
+ * until one is back. So the statements grow with the load, and a lonely request waits for no timer.
+ *
+ * It knows queues and deadlines. What a statement does, and for how many at once, is for its two ways
+ * to say: *alone*, which waits for nobody but the row's own holder, and *together*.
+ */
+import type { Clock } from '../contract/clock.js';
+import { StoreUnavailable } from '../contract/errors.js';
+import { GaveUp } from './patience.js';
+import { endsConnection } from './postgres-error.js';
+import type { Deadline } from './session.js';
+
+export interface Ways<Asked, Told> {
+  alone(asked: Asked, deadline: Deadline): Promise<Told | undefined>;
+  /** What is told of each, in the order of those who ask: `undefined` of one that was passed by. */
+  together(asked: readonly Asked[], deadline: Deadline): Promise<readonly (Told | undefined)[]>;
+}
+
+/**
+ * How many statements of a kind may be under way. While one waits for the disk another one can do its
+ * work; with more of them fewer requests would share each.
+ */
+const UNDER_WAY = 2;
+
+/** In one statement. Far above what gathers in the time of one; it bounds what a stalled Postgres has to catch up with at once. */
+const MOST = 100;
+
+interface Seat<Asked, Told> {
+  readonly asked: Asked;
+  readonly deadline: Deadline;
+  readonly resolve: (told: Told | undefined) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class SharedStatement<Asked, Told> {
+  readonly #gathered = new Set<Seat<Asked, Told>>();
+  #underWay = 0;
+  #leaving = false;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly ways: Ways<Asked, Told>,
+  ) {}
+
+  /** @throws StoreUnavailable; `unsent` where the deadline came before there was room */
+  run(asked: Asked, deadline: Deadline): Promise<Told | undefined> {
+    return new Promise((resolve, reject) => {
+      const giveUp = (): void => {
+        const unsent = this.#gathered.delete(seat);
+        reject(new StoreUnavailable({ cause: new GaveUp('Postgres did not answer in time.'), unsent }));
+      };
+      const cancel = this.clock.after(deadline.leftMs(), giveUp);
+      const seat: Seat<Asked, Told> = {
+        asked,
+        deadline,
+        resolve: (told) => {
+          cancel();
+          resolve(told);
+        },
+        reject: (error) => {
+          cancel();
+          reject(error as Error);
+        },
+      };
+      this.#gathered.add(seat);
+      this.#leaveSoon();
+    });
+  }
+
+  #leaveSoon(): void {
+    if (this.#leaving || this.#underWay >= UNDER_WAY) return;
+    this.#leaving = true;
+    setImmediate(() => {
+      this.#leaving = false;
+      this.#leave();
+    });
+  }
+
+  #leave(): void {
+    if (this.#gathered.size === 0 || this.#underWay >= UNDER_WAY) return;
+    const seats = [...this.#gathered].slice(0, MOST);
+    for (const seat of seats) this.#gathered.delete(seat);
+    this.#underWay += 1;
+    void this.#carry(seats).finally(() => {
+      this.#underWay -= 1;
+      this.#leave();
+    });
+  }
+
+  async #carry(seats: readonly Seat<Asked, Told>[]): Promise<void> {
+    const [first] = seats;
+    if (seats.length === 1 && first !== undefined) return this.#carryAlone(first);
+    try {
+      const told = await this.ways.together(
+        seats.map(({ asked }) => asked),
+        latestOf(seats),
+      );
+      seats.forEach(({ resolve }, i) => resolve(told[i]));
+    } catch (error) {
+      // Nothing of it has happened. Nobody waits here for the one that was at fault, which may take long.
+      if (isRefused(error)) for (const seat of seats) void this.#carryAlone(seat);
+      else for (const { reject } of seats) reject(error);
+    }
+  }
+
+  #carryAlone({ asked, deadline, resolve, reject }: Seat<Asked, Told>): Promise<void> {
+    return this.ways.alone(asked, deadline).then(resolve, reject);
+  }
+}
+
+/** Of those who share a statement each gives up by itself. */
+function latestOf(seats: readonly { readonly deadline: Deadline }[]): Deadline {
+  return { leftMs: () => Math.max(...seats.map(({ deadline }) => deadline.leftMs())) };
+}
+
+/** By Postgres itself, as a whole: on account of one of them, and there is no telling of which. */
+function isRefused(error: unknown): boolean {
+  return error instanceof StoreUnavailable && error.cause !== undefined && !endsConnection(error.cause);
+}

@@ -1,0 +1,133 @@
+/**
+ * Which statements of the store are shared between requests, and how many rows become one statement's
+ * values: claims by whether their commit waits for the disk, and completions of small answers.
+ */
+import type { Clock } from '../contract/clock.js';
+import type { Claim, Ownership } from '../contract/record.js';
+import type { RecordedResponse } from '../contract/recorded-response.js';
+import { writeHeaders, type ClaimRow } from './rows.js';
+import type { Session } from './session.js';
+import { SharedStatement } from './shared-statement.js';
+import type { Statements } from './statements.js';
+
+export interface SharedWrites {
+  readonly claims: SharedStatement<Claim, ClaimRow>;
+  readonly unflushedClaims: SharedStatement<Claim, ClaimRow>;
+  /** Told `true` of each that was kept. */
+  readonly completions: SharedStatement<Completion, boolean>;
+}
+
+export interface Completion extends Ownership {
+  readonly status: number;
+  readonly headers: Buffer;
+  readonly body: Buffer;
+  readonly retentionMs: number;
+}
+
+/**
+ * How long a claim queues behind others of that key. A claim's commit takes milliseconds; what takes
+ * longer is the transaction of an execution that has begun, or somebody else's, and no claim waits for
+ * that, nor do those that share a statement with it.
+ */
+export const LONGEST_QUEUE = '100ms';
+
+/** Bytes of an answer that is copied once more to be shared. A larger one would keep the small ones waiting, and costs enough by itself not to feel the statement. */
+const SMALL = 16 * 1024;
+
+export function sharedWrites(session: Session, sql: Statements, clock: Clock): SharedWrites {
+  return {
+    claims: sharedClaims(session, sql.claim, sql.claimShared, clock),
+    unflushedClaims: sharedClaims(session, sql.claimUnflushed, sql.claimSharedUnflushed, clock),
+    completions: new SharedStatement(clock, {
+      async alone(completion, deadline) {
+        return (await session.run(sql.complete, completionValues(completion), deadline)).count === 1;
+      },
+      async together(completions, deadline) {
+        const { rows } = await session.run<{ readonly id: string }>(sql.completeShared, completionColumns(completions), deadline);
+        const kept = new Set(rows.map(({ id }) => id));
+        return completions.map(({ id }) => kept.has(id));
+      },
+    }),
+  };
+}
+
+function sharedClaims(
+  session: Session,
+  one: Statements['claim'],
+  several: Statements['claimShared'] | Statements['claimSharedUnflushed'],
+  clock: Clock,
+): SharedStatement<Claim, ClaimRow> {
+  return new SharedStatement(clock, {
+    async alone(claim, deadline) {
+      return (await session.run<ClaimRow>(one, claimValues(claim), deadline)).rows[0];
+    },
+    async together(claims, deadline) {
+      const { rows } = await session.run<SharedClaimRow>(several, claimColumns(claims), deadline);
+      const told = new Map(rows.map((row) => [row.n ?? row.owner, row]));
+      return claims.map(({ owner }, i) => told.get(owner) ?? told.get(i + 1));
+    },
+  });
+}
+
+/** Of a record that stood there, `n` says whose way it stood in; of one that was made, the owner does. */
+interface SharedClaimRow extends ClaimRow {
+  readonly n: number | null;
+}
+
+export function claimValues({ id, identity, fingerprint, owner, leaseMs, retentionMs }: Claim): readonly unknown[] {
+  const { scope, operation, key } = identity;
+  return [id, scope, operation, key, fingerprint, owner, leaseMs, retentionMs];
+}
+
+function claimColumns(claims: readonly Claim[]): readonly unknown[] {
+  return [
+    plainArray(claims.map(({ id }) => id)),
+    claims.map(({ identity }) => identity.scope),
+    claims.map(({ identity }) => identity.operation),
+    claims.map(({ identity }) => identity.key),
+    plainArray(claims.map(({ fingerprint }) => fingerprint.toString('hex'))),
+    plainArray(claims.map(({ owner }) => owner)),
+    plainArray(claims.map(({ leaseMs }) => leaseMs)),
+    plainArray(claims.map(({ retentionMs }) => retentionMs)),
+    LONGEST_QUEUE,
+    claims.length,
+  ];
+}
+
+export function completionOf(ownership: Ownership, { status, headers, body }: RecordedResponse, retentionMs: number): Completion {
+  return { id: ownership.id, owner: ownership.owner, status, headers: writeHeaders(headers), body, retentionMs };
+}
+
+export function isSmall({ headers, body }: Completion): boolean {
+  return headers.length + body.length <= SMALL;
+}
+
+export function completionValues({ id, owner, status, headers, body, retentionMs }: Completion): readonly unknown[] {
+  return [id, owner, status, headers, body, retentionMs];
+}
+
+/** An array of bytes would go over the line as text, twice as long and escaped; what is in one piece goes as it is. */
+function completionColumns(completions: readonly Completion[]): readonly unknown[] {
+  let end = 1; // Postgres counts bytes from one
+  const starts = completions.map(({ headers, body }) => {
+    const start = end;
+    end += headers.length + body.length;
+    return start;
+  });
+  return [
+    plainArray(completions.map(({ id }) => id)),
+    plainArray(completions.map(({ owner }) => owner)),
+    plainArray(completions.map(({ status }) => status)),
+    plainArray(starts),
+    plainArray(completions.map(({ headers }) => headers.length)),
+    plainArray(completions.map(({ body }) => body.length)),
+    plainArray(completions.map(({ retentionMs }) => retentionMs)),
+    Buffer.concat(completions.flatMap(({ headers, body }) => [headers, body])),
+    completions.length,
+  ];
+}
+
+/** Of numbers and of hexadecimal texts, in which there is nothing to escape. */
+function plainArray(elements: readonly (string | number)[]): string {
+  return `{${elements.join(',')}}`;
+}

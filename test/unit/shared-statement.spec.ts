@@ -1,0 +1,170 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import { setImmediate as turn } from 'node:timers/promises';
+import { StoreUnavailable } from '../../lib/contract/errors.js';
+import { deadlineIn } from '../../lib/store/session.js';
+import { SharedStatement } from '../../lib/store/shared-statement.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+/** A statement that is under way until the test ends it. */
+interface Sent {
+  readonly asked: readonly string[];
+  readonly leftMs: number;
+  end(told: readonly (string | undefined)[]): Promise<void>;
+  fail(error: Error): Promise<void>;
+}
+
+const REFUSED = new StoreUnavailable({ cause: Object.assign(new Error(), { severity: 'ERROR', code: '22021' }) });
+const BROKEN = new StoreUnavailable({ cause: Object.assign(new Error(), { code: 'ECONNRESET' }) });
+
+let clock: ManualClock;
+let sent: Sent[];
+let shared: SharedStatement<string, string>;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  sent = [];
+  const send = (asked: readonly string[], leftMs: number): Promise<readonly (string | undefined)[]> =>
+    new Promise((resolve, reject) => {
+      sent.push({
+        asked,
+        leftMs,
+        end: (told) => Promise.resolve(resolve(told)).then(() => turn()),
+        fail: (error) => Promise.resolve(reject(error)).then(() => turn()),
+      });
+    });
+  shared = new SharedStatement(clock, {
+    alone: async (asked, deadline) => (await send([asked], deadline.leftMs()))[0],
+    together: (asked, deadline) => send(asked, deadline.leftMs()),
+  });
+});
+
+const ask = (asked: string, withinMs = 1000): Promise<string | undefined> => shared.run(asked, deadlineIn(clock, withinMs));
+const failing = (asked: string, withinMs?: number): Promise<unknown> => ask(asked, withinMs).catch((error: unknown) => error);
+const names = (): readonly (readonly string[])[] => sent.map(({ asked }) => asked);
+const upper = (asked: readonly string[]): string[] => asked.map((text) => text.toUpperCase());
+
+describe('a statement', () => {
+  it('leaves with one request when no other one has come', async () => {
+    const told = ask('a');
+    expect(sent).toEqual([]);
+    await turn();
+    expect(names()).toEqual([['a']]);
+    await sent[0]!.end(['A']);
+    expect(await told).toBe('A');
+  });
+
+  it('leaves with all that came in one turn of the event loop, and tells each its own', async () => {
+    const told = ['a', 'b', 'c'].map((asked) => ask(asked));
+    await turn();
+    expect(names()).toEqual([['a', 'b', 'c']]);
+    await sent[0]!.end(['A', undefined, 'C']);
+    expect(await Promise.all(told)).toEqual(['A', undefined, 'C']);
+  });
+
+  it('waits while two are under way, and leaves with all that have come meanwhile as soon as one is back', async () => {
+    for (const asked of ['a', 'b']) {
+      void ask(asked);
+      await turn();
+    }
+    const told: Promise<string | undefined>[] = [];
+    for (const asked of ['c', 'd', 'e']) {
+      told.push(ask(asked));
+      await turn();
+    }
+    expect(names()).toEqual([['a'], ['b']]);
+    await sent[1]!.end(['B']);
+    expect(names()).toEqual([['a'], ['b'], ['c', 'd', 'e']]);
+    await sent[2]!.end(upper(['c', 'd', 'e']));
+    expect(await Promise.all(told)).toEqual(['C', 'D', 'E']);
+  });
+
+  it('takes at most a hundred', async () => {
+    const all = Array.from({ length: 250 }, (_, n) => String(n));
+    const told = all.map((asked) => ask(asked));
+    await turn();
+    await sent[0]!.end(sent[0]!.asked);
+    await sent[1]!.end(sent[1]!.asked);
+    await sent[2]!.end(sent[2]!.asked);
+    expect(names().map(({ length }) => length)).toEqual([100, 100, 50]);
+    expect(await Promise.all(told)).toEqual(all);
+  });
+
+  it('has as long as the most patient of those who share it', async () => {
+    void ask('a', 300);
+    void ask('b', 700);
+    await turn();
+    expect(sent[0]!.leftMs).toBe(700);
+  });
+});
+
+describe('when it fails', () => {
+  it('because Postgres refuses it, each goes alone, and nobody waits for the one at fault', async () => {
+    const [bad, good] = [failing('bad'), ask('good')];
+    await turn();
+    await sent[0]!.fail(REFUSED);
+    expect(names()).toEqual([['bad', 'good'], ['bad'], ['good']]);
+    await sent[2]!.end(['GOOD']);
+    expect(await good).toBe('GOOD');
+
+    const later = ['x', 'y'].map((asked) => ask(asked)); // while the bad one still stands before its lock
+    await turn();
+    expect(names()[3]).toEqual(['x', 'y']);
+    await sent[3]!.end(['X', 'Y']);
+    expect(await Promise.all(later)).toEqual(['X', 'Y']);
+    await sent[1]!.fail(REFUSED);
+    expect(await bad).toBe(REFUSED);
+  });
+
+  it('because the connection breaks, all who shared it hear so: nobody knows what has happened', async () => {
+    const told = ['a', 'b'].map((asked) => failing(asked));
+    await turn();
+    await sent[0]!.fail(BROKEN);
+    expect(await Promise.all(told)).toEqual([BROKEN, BROKEN]);
+    expect(sent).toHaveLength(1);
+  });
+
+  it('the next one leaves all the same', async () => {
+    const first = [failing('a'), failing('b')];
+    await turn();
+    await sent[0]!.fail(BROKEN);
+    await Promise.all(first);
+    const told = ask('c');
+    await turn();
+    await sent[1]!.end(['C']);
+    expect(await told).toBe('C');
+  });
+});
+
+describe('who gives up', () => {
+  it('before there was room has sent nothing, and is not sent any more', async () => {
+    void ask('a');
+    await turn();
+    void ask('b');
+    await turn();
+    const late = failing('late', 100);
+    const told = ask('c');
+    clock.advance(100);
+    expect(await late).toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', unsent: true });
+    await sent[0]!.end(['A']);
+    expect(names()[2]).toEqual(['c']);
+    await sent[2]!.end(['C']);
+    expect(await told).toBe('C');
+  });
+
+  it('while the statement is under way may have been heard, and disturbs nobody', async () => {
+    const [late, told] = [failing('late', 100), ask('b')];
+    await turn();
+    clock.advance(100);
+    expect(await late).toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', unsent: false });
+    await sent[0]!.end(['LATE', 'B']);
+    expect(await told).toBe('B');
+  });
+
+  it('leaves no timer behind when the answer has come', async () => {
+    const told = [ask('a'), failing('b')];
+    await turn();
+    await sent[0]!.end(['A', 'B']);
+    await Promise.all(told);
+    expect(clock.pending).toBe(0);
+  });
+});
