@@ -1,7 +1,7 @@
 /**
  * How the requests of a process share a statement. It leaves with whatever the present turn of the
- * event loop has brought, as long as few of its kind are under way; otherwise those who come gather
- * until one is back. So the statements grow with the load, and a lonely request waits for no timer.
+ * event loop has brought, as long as none of its kind is under way; otherwise those who come gather
+ * until that is back. So the statements grow with the load, and a lonely request waits for no timer.
  *
  * It knows queues and deadlines. What a statement does, and for how many at once, is for its two ways
  * to say: *alone*, which waits for nobody but the row's own holder, and *together*.
@@ -19,13 +19,16 @@ export interface Ways<Asked, Told> {
 }
 
 /**
- * How many statements of a kind may be under way. While one waits for the disk another one can do its
- * work; with more of them fewer requests would share each.
+ * A statement takes a millisecond or a few, the disk included. One that takes longer is stuck, on a
+ * connection that is no more or behind a lock, and the next one does not wait for it.
  */
-const UNDER_WAY = 2;
+const LONGEST_GATHERING_MS = 20;
+
+/** Of one kind. With more of them fewer requests would share each, and there are but a few connections. */
+const MOST_UNDER_WAY = 3;
 
 /** In one statement. Far above what gathers in the time of one; it bounds what a stalled Postgres has to catch up with at once. */
-const MOST = 100;
+const MOST = 200;
 
 interface Seat<Asked, Told> {
   readonly asked: Asked;
@@ -38,6 +41,7 @@ export class SharedStatement<Asked, Told> {
   readonly #gathered = new Set<Seat<Asked, Told>>();
   #underWay = 0;
   #leaving = false;
+  #cancelPatience: (() => void) | undefined;
 
   constructor(
     private readonly clock: Clock,
@@ -70,7 +74,11 @@ export class SharedStatement<Asked, Told> {
   }
 
   #leaveSoon(): void {
-    if (this.#leaving || this.#underWay >= UNDER_WAY) return;
+    if (this.#leaving) return;
+    if (this.#underWay > 0) {
+      this.#cancelPatience ??= this.clock.after(LONGEST_GATHERING_MS, () => this.#leave());
+      return;
+    }
     this.#leaving = true;
     setImmediate(() => {
       this.#leaving = false;
@@ -79,7 +87,9 @@ export class SharedStatement<Asked, Told> {
   }
 
   #leave(): void {
-    if (this.#gathered.size === 0 || this.#underWay >= UNDER_WAY) return;
+    this.#cancelPatience?.();
+    this.#cancelPatience = undefined;
+    if (this.#gathered.size === 0 || this.#underWay >= MOST_UNDER_WAY) return;
     const seats = [...this.#gathered].slice(0, MOST);
     for (const seat of seats) this.#gathered.delete(seat);
     this.#underWay += 1;
