@@ -1,6 +1,6 @@
 /**
- * The process's own time, for waiting only: never for deciding whether a lease or an answer is
- * still good, which is the database's to say.
+ * The process's own time, for waiting, and for how long something that the database has said may be
+ * said again without asking. Whether a lease or an answer is still good is the database's to decide.
  */
 export interface Clock {
   /** Milliseconds on a clock that never jumps; only differences mean anything. */

@@ -22,10 +22,10 @@ export interface Identity {
   readonly key: string;
 }
 
-/** What every write of an owner carries: the row, and the 128 random bits that say who owns it. */
+/** What every write of an owner carries: the row, and the random token that says who owns it. */
 export interface Ownership {
   readonly id: string;
-  /** A UUID's text, new for every claim. */
+  /** A random UUID, new for every claim. */
   readonly owner: string;
 }
 

@@ -1,9 +1,12 @@
 /**
  * From a request to its verdict: its key is claimed, and what stands in the way is judged. Whoever
  * gets the key owns it from here on, with a lease that is kept or a transaction that holds the record.
+ *
+ * What is found and what follows from it are apart: one look may be for many requests, and each is
+ * judged by the rules of its own route.
  */
 import type { Clock } from '../contract/clock.js';
-import { KeyReused, OutcomeUnknown, StoreUnavailable, TooManyKeys, isIdempotencyError } from '../contract/errors.js';
+import { KeyReused, OutcomeUnknown, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { Claim, FoundRecord } from '../contract/record.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
@@ -17,7 +20,8 @@ import type { Persistence } from './persistence.js';
 import { done, inUse } from './refusals.js';
 import type { Roster } from './roster.js';
 import type { Settlements } from './settlement.js';
-import type { Found, Refusal, Verdict } from './verdict.js';
+import type { Finding, Found, News, Refusal, Verdict } from './verdict.js';
+import type { WaitingRooms } from './waiting.js';
 
 export interface ClaimsParts {
   readonly store: IdempotencyStore;
@@ -27,6 +31,7 @@ export interface ClaimsParts {
   readonly persistence: Persistence;
   readonly atomic: AtomicTransactions;
   readonly settlements: Settlements;
+  readonly waiting: WaitingRooms<News>;
   readonly observer: Observer;
   /** Whether nobody may begin any more. */
   readonly isDraining: () => boolean;
@@ -41,61 +46,117 @@ const CLAIM_ROUNDS = 3;
 export class Claims {
   constructor(private readonly parts: ClaimsParts) {}
 
-  /** @throws StoreUnavailable, and whatever else the store refuses */
-  async claimOrLook(admission: Admission, claim: Claim): Promise<Verdict> {
+  /**
+   * Asks the store for the key, once for all who want to know.
+   *
+   * @param until when to give up, by the clock
+   * @throws StoreUnavailable, and whatever else the store refuses
+   */
+  async look(admission: Admission, claim: Claim, until: number): Promise<Finding> {
     const { store, clock } = this.parts;
-    const { storeTimeoutMs, retryAfterMs } = admission.settings;
-    const startedAt = clock.now();
-    const left = (): number => storeTimeoutMs - (clock.now() - startedAt);
-    for (let round = 0; round < CLAIM_ROUNDS; round++) {
+    const left = (): number => Math.max(1, until - clock.now());
+    for (let round = 1; ; round++) {
       const result = await store.claim(claim, left());
-      if (result.kind === 'claimed') return this.#own(admission, claim, result.attempt, startedAt, false);
-      if (result.kind === 'over-limit') return { kind: 'refuse', error: new TooManyKeys(Math.max(retryAfterMs, result.freesInMs ?? 0)) };
-      const verdict = this.#judge(admission, result.record);
-      if (verdict !== 'take-over') return verdict;
-      const taken = await store.takeOver(claim, result.record, left());
-      if (taken.kind === 'taken') return this.#own(admission, inheriting(claim, result.record), taken.attempt, startedAt, true);
-      if (taken.kind === 'held') break; // its transaction lives, whatever the lease says
+      if (result.kind === 'claimed') return { kind: 'owned', claim, attempt: result.attempt, takenOver: false };
+      if (result.kind === 'over-limit') return { ...result, maxLiveKeys: claim.maxLiveKeys };
+      const { record } = result;
+      if (!this.mayTakeOver(admission, record)) return { kind: 'found', record, held: false };
+      const taken = await store.takeOver(claim, record, left());
+      if (taken.kind === 'taken') return { kind: 'owned', claim: inheriting(claim, record), attempt: taken.attempt, takenOver: true };
+      // Its transaction lives, whatever the lease says; or a crowd takes it from one another.
+      if (taken.kind === 'held' || round === CLAIM_ROUNDS) return { kind: 'found', record, held: true };
     }
-    return inUse(admission.settings);
+  }
+
+  /** Whether that record is one to go on with, for this request. */
+  mayTakeOver(admission: Admission, record: FoundRecord): boolean {
+    if (isOfAnother(admission, record)) return false;
+    if (record.state === 'open') return true;
+    return record.state === 'lost' && !this.#isAtWorkHere(admission, record) && admission.settings.onLostExecution === 'rerun';
   }
 
   /**
-   * The fingerprint is compared before the state: another request is another request, however the first
-   * one stands. In a window there is nothing to compare: the record was found by all that a request says.
+   * What a request hears of a record that it does not take over. The fingerprint is compared before
+   * the state: another request is another request, however the first one stands.
+   *
+   * @param held whether nobody can take it over just now: somebody is at work, whatever its state says
    */
-  #judge(admission: Admission, record: FoundRecord): Found | 'take-over' {
-    const { settings, identity, fingerprint } = admission;
-    if (settings.window === undefined && !record.fingerprint.equals(fingerprint)) return { kind: 'refuse', error: new KeyReused() };
+  judge(admission: Admission, record: FoundRecord, held = false): Found {
+    const { settings } = admission;
+    if (isOfAnother(admission, record)) return { kind: 'refuse', error: new KeyReused() };
     switch (record.state) {
       case 'completed':
-        return settings.window?.answer === 'reject' ? done(settings, record) : { kind: 'replay', answer: record.answer };
+        return settings.window?.answer === 'reject' ? done(settings, record) : replayOf(record);
       case 'sealed':
         return done(settings, record);
-      case 'running':
-        return inUse(settings, record);
       case 'lost':
-        // The lease ran out while Postgres was away, but the handler is still at work right here.
-        if (this.parts.roster.isOwner(identity.id, record.owner)) return inUse(settings, record);
-        return settings.onLostExecution === 'reject' ? { kind: 'refuse', error: new OutcomeUnknown() } : 'take-over';
+        if (settings.onLostExecution === 'rerun' || held || this.#isAtWorkHere(admission, record)) return inUse(settings, record);
+        return { kind: 'refuse', error: new OutcomeUnknown() };
+      case 'running':
       case 'open':
-        return 'take-over';
+        return inUse(settings, record);
     }
   }
 
-  async #own(admission: Admission, claim: Claim, attempt: number, startedAt: number, takenOver: boolean): Promise<Verdict> {
-    const { roster, leases, observer, isDraining } = this.parts;
+  /** The key is at work in this process from the moment this returns, though its transaction is still to begin. */
+  own(admission: Admission, { claim, attempt }: Extract<Finding, { kind: 'owned' }>, startedAt: number): OwnedExecution | Refusal {
+    const { roster, leases, isDraining } = this.parts;
     const { settings, handler } = admission;
     if (isDraining()) return this.#giveBack(claim, settings, new StoreUnavailable());
     const execution = new OwnedExecution({ claim, keyed: true, attempt, settings, handler, startedAt });
     this.#supersede(roster.add(execution));
     leases.keep(execution, claim.leaseMs);
-    if (settings.atomic !== undefined) {
-      const refusal = await this.#openTransaction(execution, settings.atomic);
-      if (refusal !== undefined) return refusal;
-    }
-    observer.claimed(execution, takenOver, admission);
+    return execution;
+  }
+
+  /** The verdict on a request that has become its key's owner. */
+  begun(admission: Admission, owned: OwnedExecution | Refusal, takenOver: boolean): Verdict | Promise<Verdict> {
+    if (!(owned instanceof OwnedExecution)) return owned;
+    const { atomic } = admission.settings;
+    if (atomic === undefined) return this.#run(admission, owned, takenOver);
+    return this.#openTransaction(owned, atomic).then((refusal) => refusal ?? this.#run(admission, owned, takenOver));
+  }
+
+  #run(admission: Admission, execution: OwnedExecution, takenOver: boolean): Verdict {
+    this.parts.observer.claimed(execution, takenOver, admission);
     return { kind: 'run', execution };
+  }
+
+  /** A refusal if it could not begin. */
+  async #openTransaction(execution: OwnedExecution, atomic: AtomicSettings): Promise<Refusal | undefined> {
+    const { leases, settlements, waiting } = this.parts;
+    const { claim, settings } = execution;
+    try {
+      execution.transaction = await this.parts.atomic.open(execution, atomic);
+      leases.drop(execution); // the row is held now, and nobody may write to it from elsewhere
+      if (execution.transaction !== undefined) return undefined;
+      settlements.forget(execution);
+      waiting.nudge(claim.id);
+      return inUse(settings);
+    } catch (cause) {
+      const error = isIdempotencyError(cause) ? cause : new StoreUnavailable({ cause });
+      settlements.forget(execution);
+      waiting.tell(claim.id, { kind: 'failed', error, patienceMs: settings.storeTimeoutMs });
+      return this.#giveBack(claim, settings, error);
+    }
+  }
+
+  /**
+   * What follows where the store has failed at a claim. Unless that has never left, nobody knows
+   * whether it arrived: it is taken back by its token, so that the key is not in use for nothing.
+   */
+  failed(admission: Admission, claim: Claim, error: IdempotencyError): Verdict {
+    if (error.code === 'IDEMPOTENCY_STORE_UNAVAILABLE') {
+      const unsent = error instanceof StoreUnavailable && error.unsent;
+      if (!unsent) this.parts.persistence.releaseLater(claim, admission.settings);
+      this.parts.observer.storeFailed(admission, error.cause ?? error);
+    }
+    return withoutStore(admission, error);
+  }
+
+  /** A lease may run out while Postgres is away, and the handler is still at work. */
+  #isAtWorkHere({ identity }: Admission, { owner }: FoundRecord): boolean {
+    return this.parts.roster.isOwner(identity.id, owner);
   }
 
   /** A renewal tells which keys are still owned here, and this one is again, so the one that has lost it would never hear of it. */
@@ -105,22 +166,28 @@ export class Claims {
     this.parts.settlements.superseded(earlier);
   }
 
-  async #openTransaction(execution: OwnedExecution, atomic: AtomicSettings): Promise<Refusal | undefined> {
-    const { claim, settings } = execution;
-    try {
-      execution.transaction = await this.parts.atomic.open(execution, atomic);
-      this.parts.leases.drop(execution); // the row is held now, and nobody may write to it from elsewhere
-      if (execution.transaction !== undefined) return undefined;
-      this.parts.settlements.forget(execution);
-      return inUse(settings);
-    } catch (error) {
-      this.parts.settlements.forget(execution);
-      return this.#giveBack(claim, settings, isIdempotencyError(error) ? error : new StoreUnavailable({ cause: error }));
-    }
-  }
-
   #giveBack(claim: Claim, settings: ExecutionSettings, error: IdempotencyError): Refusal {
     this.parts.persistence.releaseLater(claim, settings);
+    return { kind: 'refuse', error };
+  }
+}
+
+/** What a request hears where the store has failed, by the rule of its own route. */
+export function withoutStore({ settings }: Admission, error: IdempotencyError): Verdict {
+  const bypass = error.code === 'IDEMPOTENCY_STORE_UNAVAILABLE' && settings.onStoreFailure === 'bypass';
+  return bypass ? { kind: 'bypass' } : { kind: 'refuse', error };
+}
+
+/** In a window there is nothing to compare: the record was found by all that a request says. */
+function isOfAnother({ settings, fingerprint }: Admission, record: FoundRecord): boolean {
+  return settings.window === undefined && !record.fingerprint.equals(fingerprint);
+}
+
+function replayOf(record: Extract<FoundRecord, { state: 'completed' }>): Found {
+  try {
+    return { kind: 'replay', answer: record.answer };
+  } catch (error) {
+    if (!isIdempotencyError(error)) throw error;
     return { kind: 'refuse', error };
   }
 }

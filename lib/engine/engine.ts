@@ -8,10 +8,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../contract/clock.js';
-import { StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
+import { StoreUnavailable } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink } from '../contract/events.js';
-import type { Claim } from '../contract/record.js';
+import type { Identity } from '../contract/record.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import { claimOf } from './admission.js';
@@ -22,9 +22,11 @@ import { Claims } from './claims.js';
 import { OwnedExecution } from './execution.js';
 import { identify } from './key.js';
 import { LeaseKeeper } from './lease-keeper.js';
+import { Looks } from './looks.js';
 import { Observer } from './observer.js';
 import type { Subject } from './observer.js';
 import { Persistence } from './persistence.js';
+import { ReplayMemory } from './replay-memory.js';
 import { Roster } from './roster.js';
 import { Settlements } from './settlement.js';
 import type { Ending, News, Refusal, Settlement, Verdict } from './verdict.js';
@@ -47,7 +49,8 @@ export class Engine {
   readonly #atomic: AtomicTransactions;
   readonly #waiting: WaitingRooms<News>;
   readonly #observer: Observer;
-  readonly #claims: Claims;
+  readonly #memory: ReplayMemory;
+  readonly #looks: Looks;
   readonly #awaited: AwaitedClaims;
   readonly #settlements: Settlements;
   #draining = false;
@@ -82,26 +85,21 @@ export class Engine {
       waiting: this.#waiting,
       observer: this.#observer,
     };
+    const isDraining = (): boolean => this.#draining;
     this.#settlements = new Settlements(parts);
-    this.#claims = new Claims({ ...parts, store, clock, settlements: this.#settlements, isDraining: () => this.#draining });
-    this.#awaited = new AwaitedClaims(this.#claims, this.#roster, this.#waiting, this.#observer);
+    this.#memory = new ReplayMemory(clock);
+    const claims = new Claims({ ...parts, store, clock, settlements: this.#settlements, isDraining });
+    this.#looks = new Looks({ ...parts, claims, clock, memory: this.#memory, isDraining });
+    this.#awaited = new AwaitedClaims(this.#looks, this.#waiting, this.#observer);
   }
 
   async begin(admission: Admission): Promise<Verdict> {
     if (this.#draining) return this.#refuse(admission, new StoreUnavailable());
-    const claim = claimOf(admission);
     const startedAt = this.clock.now();
-    try {
-      const verdict = await this.#roster.beginning(() =>
-        admission.waitMs === 0 ? this.#claims.claimOrLook(admission, claim) : this.#awaited.claimOrWait(admission, claim),
-      );
-      if (verdict.kind === 'refuse') this.#observer.rejected(admission, verdict.error);
-      if (verdict.kind === 'replay') this.#observer.replayed(admission, startedAt);
-      return verdict;
-    } catch (error) {
-      if (!isIdempotencyError(error)) throw error;
-      return this.#storeFailedAtClaim(admission, claim, error);
-    }
+    const verdict = this.#looks.remembered(admission) ?? (await this.#roster.beginning(() => this.#ask(admission)));
+    if (verdict.kind === 'refuse') this.#observer.rejected(admission, verdict.error);
+    if (verdict.kind === 'replay') this.#observer.replayed(admission, startedAt);
+    return verdict;
   }
 
   /**
@@ -164,20 +162,25 @@ export class Engine {
     await new Promise(setImmediate); // what has just been settled is then on its way to its client
   }
 
+  /**
+   * Records were removed or settled by hand: nothing that was read of them before is said any more.
+   *
+   * @param concerns which ones
+   */
+  lookAfresh(concerns: (identity: Identity) => boolean): void {
+    this.#looks.lookAfresh(concerns);
+  }
+
   /** Stops every timer and background write. What still runs becomes lost when its lease ends. */
   async close(): Promise<void> {
     this.#draining = true;
     this.#waiting.close();
+    this.#memory.close();
     await Promise.all([this.#leases.stop(), this.#persistence.stop(), this.#atomic.close()]);
   }
 
-  /** Unless it has never left, nobody knows whether the claim arrived: it is taken back by its token, so that the key is not in use for nothing. */
-  #storeFailedAtClaim(admission: Admission, claim: Claim, error: IdempotencyError): Verdict {
-    if (error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') return this.#refuse(admission, error);
-    const unsent = error instanceof StoreUnavailable && error.unsent;
-    if (!unsent) this.#persistence.releaseLater(claim, admission.settings);
-    this.#observer.storeFailed(admission, error.cause ?? error);
-    return admission.settings.onStoreFailure === 'bypass' ? { kind: 'bypass' } : this.#refuse(admission, error);
+  #ask(admission: Admission): Promise<Verdict> {
+    return admission.waitMs === 0 ? this.#looks.ask(admission) : this.#awaited.claimOrWait(admission);
   }
 
   #refuse(subject: Subject, error: IdempotencyError): Refusal {

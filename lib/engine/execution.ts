@@ -1,6 +1,6 @@
 /** An execution, from the claim to its settlement. It waits for nothing and decides nothing. */
 import { ExecutionSuperseded } from '../contract/errors.js';
-import type { Claim, Identity, Ownership } from '../contract/record.js';
+import type { Claim, FoundRecord, Identity, Ownership } from '../contract/record.js';
 import type { ExecutionSettings } from '../contract/settings.js';
 import type { RecordTransaction } from '../contract/transaction.js';
 import type { Ending } from './verdict.js';
@@ -20,6 +20,8 @@ export interface ExecutionFacts {
 export class OwnedExecution {
   /** Set as soon as the last write is on its way: what a renewal then finds says nothing any more. */
   settling = false;
+  /** Until when nobody else can own its key, by this process's clock: its lease was asked for before it began. */
+  leasedUntil: number;
   /** When its handler's turn came, and when that was over. */
   claimedAt: number;
   settlingAt: number;
@@ -39,6 +41,7 @@ export class OwnedExecution {
   constructor(private readonly facts: ExecutionFacts) {
     this.claimedAt = facts.startedAt;
     this.settlingAt = facts.startedAt;
+    this.leasedUntil = facts.startedAt + facts.claim.leaseMs;
   }
 
   get keyed(): boolean {
@@ -75,6 +78,29 @@ export class OwnedExecution {
 
   get isLost(): boolean {
     return this.#lost;
+  }
+
+  /**
+   * Whether the key is still its own, without asking: nobody has said otherwise, its end is not on its
+   * way, and its lease has not run out unnoticed while this process stood still. A transaction needs no
+   * lease, since it holds the record.
+   */
+  isOwner(now: number): boolean {
+    return !this.#lost && !this.settling && (this.transaction !== undefined || now < this.leasedUntil);
+  }
+
+  /** Its record, as a claim would find it now. */
+  asFound(now: number): FoundRecord {
+    const { fingerprint, owner, retentionMs } = this.claim;
+    const retentionLeftMs = retentionMs - (now - this.startedAt);
+    return {
+      state: 'running',
+      fingerprint,
+      owner,
+      attempt: this.attempt,
+      retentionLeftMs,
+      leaseLeftMs: Math.max(0, this.leasedUntil - now),
+    };
   }
 
   /** Made when somebody asks for it: most handlers never do, and this is on every request's way. */
@@ -126,7 +152,7 @@ export class OwnedExecution {
 
   /** Resolves when no phase is being recorded. Never rejects. */
   async recorded(): Promise<void> {
-    await Promise.allSettled(this.#recordings);
+    if (this.#recordings.size > 0) await Promise.allSettled(this.#recordings);
   }
 
   /** Notes that somebody else owns the key. `false` if that was known already. */

@@ -36,7 +36,9 @@ export class Observer {
   /** @param subject the request that became an execution */
   claimed(execution: OwnedExecution, takenOver: boolean, subject: Subject): void {
     execution.claimedAt = this.clock.now();
-    this.#emit(takenOver ? 'taken-over' : 'claimed', execution, {
+    const type = takenOver ? 'taken-over' : 'claimed';
+    if (!this.events.wants(type)) return;
+    this.#emit(type, execution, {
       durationMs: execution.claimedAt - execution.startedAt,
       ...this.#waited(subject, execution.startedAt),
     });
@@ -47,6 +49,7 @@ export class Observer {
   }
 
   settled(execution: OwnedExecution, ending: Ending): void {
+    if (!this.events.wants(TYPE_OF_ENDING[ending.kind])) return;
     const { startedAt, claimedAt, settlingAt } = execution;
     const now = this.clock.now();
     this.#emit(TYPE_OF_ENDING[ending.kind], execution, {
@@ -57,20 +60,22 @@ export class Observer {
   }
 
   replayed(subject: Subject, startedAt: number): void {
+    if (!this.events.wants('replayed')) return;
     const now = this.clock.now();
     this.#emit('replayed', subject, { durationMs: now - startedAt, ...this.#waited(subject, now) });
   }
 
   rejected(subject: Subject, error: IdempotencyError): void {
+    if (!this.events.wants('rejected')) return;
     this.#emit('rejected', subject, { code: error.code, ...this.#waited(subject, this.clock.now()) });
   }
 
   leaseLost(execution: OwnedExecution): void {
-    this.#emit('lock-lost', execution, {});
+    if (this.events.wants('lock-lost')) this.#emit('lock-lost', execution, {});
   }
 
   storeFailed(subject: Subject, cause: unknown): void {
-    this.#emit('store-failed', subject, { code: 'IDEMPOTENCY_STORE_UNAVAILABLE' }, cause);
+    if (this.events.wants('store-failed')) this.#emit('store-failed', subject, { code: 'IDEMPOTENCY_STORE_UNAVAILABLE' }, cause);
   }
 
   /** No single execution's matter: the lease may outlive the outage. */
@@ -84,7 +89,6 @@ export class Observer {
   }
 
   #emit(type: IdempotencyEventType, subject: Subject, facts: Partial<IdempotencyEvent>, cause?: unknown): void {
-    if (!this.events.wants(type)) return;
     const { identity, handler, attempt } = subject;
     const { operation, scope, key } = identity;
     const whose = { handler, operation, scopeDigest: digest(scope), keyDigest: digest(key) };

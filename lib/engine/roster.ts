@@ -31,10 +31,10 @@ export class Roster {
     return this.#byKey.has(id);
   }
 
-  /** The fingerprint of the request that is at work under that key, as long as its answer may still become the key's. */
-  requestAtWork(id: string): Buffer | undefined {
+  /** Whoever is at work under that key, as long as it is certain without asking that nobody else can be, and that it goes on. */
+  atWork(id: string): OwnedExecution | undefined {
     const execution = this.#byKey.get(id);
-    return execution === undefined || execution.isLost || execution.settling ? undefined : execution.claim.fingerprint;
+    return execution?.isOwner(this.clock.now()) ? execution : undefined;
   }
 
   /** Whether that owner of the key is at work right here. */

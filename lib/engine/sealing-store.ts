@@ -137,10 +137,12 @@ export class SealingStore implements IdempotencyStore {
     if (record.state !== 'completed') return record;
     const { sealing } = this;
     const { answer, ...others } = record;
+    let opened: RecordedResponse | undefined;
     return {
       ...others,
+      /** Once, for however many requests there are that get it. */
       get answer() {
-        return sealing.openAnswer(id, answer);
+        return (opened ??= sealing.openAnswer(id, answer));
       },
     };
   }

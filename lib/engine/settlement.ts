@@ -145,9 +145,13 @@ export class Settlements {
 
   /** Those who wait here hear of the end at once; if there is no answer, one of them tries the key. */
   #tellWaiters(execution: OwnedExecution, ending: Ending, settlement: Settlement): void {
-    const { claim } = execution;
+    const { claim, attempt, settings } = execution;
+    if (!this.parts.waiting.isAwaited(claim.id)) return;
     if (settlement.kind === 'send' && ending.kind === 'keep') {
-      this.parts.waiting.tell(claim.id, { fingerprint: claim.fingerprint, found: { kind: 'replay', answer: ending.answer } });
+      const { fingerprint, owner } = claim;
+      const { answer } = ending;
+      const record = { state: 'completed', fingerprint, owner, attempt, retentionLeftMs: settings.retentionMs, answer } as const;
+      this.parts.waiting.tell(claim.id, { kind: 'found', record, held: false });
     } else this.parts.waiting.nudge(claim.id);
   }
 

@@ -1,5 +1,6 @@
 /** What lies between an execution's begin and its settlement, and what comes of it, as plain data. */
 import type { IdempotencyError } from '../contract/errors.js';
+import type { Claim, FoundRecord } from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { OwnedExecution } from './execution.js';
 
@@ -35,8 +36,23 @@ export type Settlement =
   /** It was superseded, or could not be committed: this instead. */
   | Found;
 
-/** What those who wait for a key are told: which request it was, and what there is for it. */
-export interface News {
-  readonly fingerprint: Buffer;
-  readonly found: Found;
+/** What a look at a key has come to: facts, which each request judges by the rules of its own route. */
+export type Finding =
+  /** The key belongs to the request that has asked. */
+  | { readonly kind: 'owned'; readonly claim: Claim; readonly attempt: number; readonly takenOver: boolean }
+  /** `held`: nobody can take it over just now, whatever its state says. */
+  | { readonly kind: 'found'; readonly record: FoundRecord; readonly held: boolean }
+  | OverLimit;
+
+/** The key is free, and the scope has as many records as the route of that request allows. */
+export interface OverLimit {
+  readonly kind: 'over-limit';
+  readonly maxLiveKeys: number | undefined;
+  readonly freesInMs: number | undefined;
 }
+
+/** What others with the same key are told of a look, or of the end of an execution. */
+export type News =
+  | Finding
+  /** `patienceMs`: how long the store was given. */
+  | { readonly kind: 'failed'; readonly error: unknown; readonly patienceMs: number };

@@ -61,7 +61,12 @@ export class WaitingRooms<News> {
     return waiter;
   }
 
-  /** Everybody who waits for `id` hears this, and goes. */
+  /** Whether anybody waits for `id`. */
+  isAwaited(id: string): boolean {
+    return this.#rooms.has(id);
+  }
+
+  /** Everybody who waits for `id` hears this. */
   tell(id: string, news: News): void {
     for (const waiter of this.#rooms.get(id)?.waiters.slice() ?? []) waiter.wake({ kind: 'told', news });
   }

@@ -145,7 +145,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (admission.waitMs === 0) return this.engine.begin(admission);
     const client = presenceOf(response.raw);
     try {
-      return await this.engine.begin({ ...admission, signal: client.signal });
+      return await this.engine.begin({ ...admission, client });
     } finally {
       client.release();
     }

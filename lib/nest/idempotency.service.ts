@@ -3,8 +3,9 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import type { IdempotentExecution } from '../contract/execution.js';
 import { AnswerStands, KeyInUse } from '../contract/errors.js';
-import type { RecordRef, RecordSummary, StoreStats } from '../contract/record.js';
+import type { Identity, RecordRef, RecordSummary, StoreStats } from '../contract/record.js';
 import type { IdempotencyStore } from '../contract/store.js';
+import type { Engine } from '../engine/engine.js';
 import { identify } from '../engine/key.js';
 import { currentExecution } from './context.js';
 import { HandlerExecution } from './handler-execution.js';
@@ -13,7 +14,7 @@ import type { ManualAnswer } from './manual-answer.js';
 import type { ApplicationDatabase } from './module-store.js';
 import type { ResolvedOptions } from './resolve-options.js';
 import type { RunOptions, RunResult, Runs } from './runs.js';
-import { APPLICATION, MODULE_INSTANCE, RESOLVED_OPTIONS, RUNS, STORE } from './tokens.js';
+import { APPLICATION, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, RUNS, STORE } from './tokens.js';
 
 /** Rows read in one statement: a bite that holds no vacuum or replica back. */
 const BITE = 1000;
@@ -30,6 +31,7 @@ export type { ManualAnswer };
 export class IdempotencyService {
   constructor(
     @Inject(STORE) private readonly store: IdempotencyStore,
+    @Inject(ENGINE) private readonly engine: Engine,
     @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
     @Inject(APPLICATION) private readonly application: ApplicationDatabase,
     @Inject(RUNS) private readonly runs: Runs,
@@ -73,13 +75,15 @@ export class IdempotencyService {
   }
 
   /**
-   * Removes a record, so that its key is free again. A lost one is not live and may be removed.
+   * Removes a record, so that its key is free again. A lost one is not live and may be removed. Another
+   * process may replay an answer for up to a second more that is asked for all the time.
    *
    * @returns whether there was one
    * @throws KeyInUse when its execution is running, StoreUnavailable
    */
   async forget(ref: RecordRef): Promise<boolean> {
-    const outcome = await this.store.forget(identityOf(ref));
+    const identity = identityOf(ref);
+    const outcome = await this.store.forget(identity).finally(() => this.#lookAfreshAt(identity));
     if (outcome === 'live') throw new KeyInUse(ASK_AGAIN_MS);
     return outcome === 'removed';
   }
@@ -93,7 +97,9 @@ export class IdempotencyService {
    */
   async resolve(ref: RecordRef, resolution: Resolution): Promise<boolean> {
     const answer = resolution === 'free' ? undefined : recordedAnswer(resolution.answer);
-    const outcome = await this.store.resolve(identityOf(ref), answer, this.options.defaultRetentionMs);
+    const identity = identityOf(ref);
+    const resolving = this.store.resolve(identity, answer, this.options.defaultRetentionMs);
+    const outcome = await resolving.finally(() => this.#lookAfreshAt(identity));
     if (outcome === 'live') throw new KeyInUse(ASK_AGAIN_MS);
     if (outcome === 'completed') throw new AnswerStands();
     return outcome === 'resolved';
@@ -107,7 +113,7 @@ export class IdempotencyService {
    * @throws StoreUnavailable
    */
   forgetScope(scope: string): Promise<number> {
-    return this.store.forgetScope(scope, BITE);
+    return this.store.forgetScope(scope, BITE).finally(() => this.engine.lookAfresh((identity) => identity.scope === scope));
   }
 
   /**
@@ -130,6 +136,10 @@ export class IdempotencyService {
     let removed = 0;
     for (let bite = BITE; bite === BITE; removed += bite) bite = await this.store.reap(BITE);
     return removed;
+  }
+
+  #lookAfreshAt({ id }: Identity): void {
+    this.engine.lookAfresh((identity) => identity.id === id);
   }
 }
 

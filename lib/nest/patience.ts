@@ -27,11 +27,19 @@ function preferredWait(fields: readonly string[]): number | undefined {
   }
 }
 
-/** Aborts when the client goes; `release` stops looking. */
+/** Its signal aborts when the client goes, and is made when somebody asks for it; `release` stops looking. */
 export function presenceOf(response: ServerResponse): { readonly signal: AbortSignal; release(): void } {
-  const gone = new AbortController();
-  const leave = (): void => gone.abort();
-  if (response.destroyed) leave();
-  response.once('close', leave);
-  return { signal: gone.signal, release: () => response.removeListener('close', leave) };
+  let gone: AbortController | undefined;
+  const leave = (): void => gone?.abort();
+  return {
+    get signal() {
+      if (gone === undefined) {
+        gone = new AbortController();
+        if (response.destroyed) leave();
+        response.once('close', leave);
+      }
+      return gone.signal;
+    },
+    release: () => void response.removeListener('close', leave),
+  };
 }

@@ -1,18 +1,34 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { BadGatewayException, Controller, Get, Headers, Post } from '@nestjs/common';
+import { BadGatewayException, Controller, Get, Headers, Post, UseGuards } from '@nestjs/common';
+import type { CanActivate, ExecutionContext } from '@nestjs/common';
 import { Pool } from 'pg';
-import { Idempotent } from '../../lib/index.js';
+import { Idempotent, IdempotencyService } from '../../lib/index.js';
+import { HOT_READS } from '../../lib/engine/replay-memory.js';
 import { PLATFORMS } from '../support/app.js';
 import type { RunningApp } from '../support/app.js';
+import { barrier } from '../support/barrier.js';
 import { startTcpProxy } from '../support/tcp-proxy.js';
 import type { TcpProxy } from '../support/tcp-proxy.js';
 import { bench, newKey } from './support/bench.js';
-import { Stage } from './support/stage.js';
-import { send } from './support/wire.js';
+import { Stage, until } from './support/stage.js';
+import { codeOf, field, isReplay, send } from './support/wire.js';
+import type { Answer } from './support/wire.js';
 
 const shared = bench();
 const stage = new Stage();
 
+/** Lets those of a storm in when all of them are there. */
+class Gathering implements CanActivate {
+  static readonly storms = new Map<string, ReturnType<typeof barrier>>();
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const { headers } = context.switchToHttp().getRequest<{ headers: Record<string, string> }>();
+    await Gathering.storms.get(headers['idempotency-key'] ?? '')?.arrive();
+    return true;
+  }
+}
+
+@UseGuards(Gathering)
 @Controller()
 class Payments {
   @Idempotent()
@@ -30,6 +46,13 @@ class Payments {
   @Idempotent()
   @Post('slow')
   async slow(@Headers('idempotency-key') key: string): Promise<object> {
+    await stage.stopAt(key);
+    return {};
+  }
+
+  @Idempotent({ onDuplicate: 'wait' })
+  @Post('slow-and-waits')
+  async waits(@Headers('idempotency-key') key: string): Promise<object> {
     await stage.stopAt(key);
     return {};
   }
@@ -86,11 +109,20 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
     const key = newKey();
     await pay('payments', key);
     expect(await statementsOf(() => pay('payments', key, { other: true }))).toEqual(['idempotency_claim']);
-    const running = newKey();
-    const slow = pay('slow', running);
-    await stage.reached(running);
-    expect(await statementsOf(() => pay('slow', running))).toEqual(['idempotency_claim']);
-    stage.open(running);
+  });
+
+  it('nothing for a request that is refused because its key is at work right here', async () => {
+    const key = newKey();
+    const slow = pay('slow', key);
+    await stage.reached(key);
+    const refusals: Answer[] = [];
+    const refused = (body: object) => async () => void refusals.push(await pay('slow', key, body));
+    expect(await statementsOf(refused({}), refused({ other: true }))).toEqual([]);
+    expect(refusals.map((answer) => [codeOf(answer), field(answer, 'retry-after')])).toEqual([
+      ['IDEMPOTENCY_KEY_IN_USE', '1'],
+      ['IDEMPOTENCY_KEY_REUSED', undefined],
+    ]);
+    stage.open(key);
     await slow;
   });
 
@@ -124,5 +156,83 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
         safe,
       ),
     ).toEqual([]);
+  });
+
+  describe.each([
+    ['slow', 'IDEMPOTENCY_KEY_IN_USE'],
+    ['slow-and-waits', 'replay'],
+  ])('for a storm of a hundred with one key (%s)', (path, expected) => {
+    const wordOf = (answer: Answer): unknown => (answer.status === 201 ? (isReplay(answer) ? 'replay' : 'run') : codeOf(answer));
+
+    /** All at once, over all of these applications; what came over the line for it. */
+    async function statementsOfStorm(...urls: string[]): Promise<readonly string[]> {
+      const before = proxy.statements.length;
+      const key = newKey();
+      Gathering.storms.set(key, barrier(100));
+      let answered = 0;
+      const storm = Array.from({ length: 100 }, async (_, i) => {
+        const answer = await send(`${urls[i % urls.length]!}/${path}`, { key, body: {} });
+        answered += 1;
+        return wordOf(answer);
+      });
+      if (expected === 'IDEMPOTENCY_KEY_IN_USE') await until(() => answered === 99);
+      stage.open(key);
+      const words = await Promise.all(storm);
+      expect([words.filter((word) => word === expected).length, words.filter((word) => word === 'run').length]).toEqual([99, 1]);
+      return proxy.statements.slice(before);
+    }
+
+    it('in one process: two statements', async () => {
+      expect(await statementsOfStorm(app.url)).toEqual(['idempotency_claim', 'idempotency_complete']);
+    });
+
+    it('in three processes: no more than eight', async () => {
+      const parts = () => ({ controllers: [Payments], options: { pool: new Pool({ connectionString: proxy.url }) } });
+      await shared.within(platform, parts(), (two) =>
+        shared.within(platform, parts(), async (three) => {
+          expect((await statementsOfStorm(app.url, two.url, three.url)).length).toBeLessThanOrEqual(8);
+        }),
+      );
+    });
+  });
+
+  describe('for an answer that is asked for again and again', () => {
+    it.each([
+      ['removed in the table', (key: string) => shared.database().pool.query('delete from idempotency_records where key = $1', [key])],
+      ['over in the table', (key: string) => shared.alter(key, `expires_at = statement_timestamp() - interval '1 second'`)],
+    ])('one each time at the rate of a client that retries, so that what is %s is seen at once', async (_, remove) => {
+      const key = newKey();
+      await pay('payments', key);
+      const retries = Array.from({ length: 10 }, () => () => pay('payments', key));
+      expect(await statementsOf(...retries)).toEqual(retries.map(() => 'idempotency_claim'));
+      await remove(key);
+      expect(isReplay(await pay('payments', key))).toBe(false);
+    });
+
+    it('nothing for a moment where a crowd asks for it, until it is forgotten', async () => {
+      const key = newKey();
+      const first = await pay('payments', key);
+      const hot = async (): Promise<void> => {
+        // As many in a second as it takes is for this machine to manage: it goes on until one of them has cost nothing.
+        for (let asked = 1; ; asked++) {
+          const cost = await statementsOf(() => pay('payments', key));
+          if (cost.length === 0) return expect(asked).toBeGreaterThan(HOT_READS);
+        }
+      };
+      await hot();
+      const replay = await pay('payments', key);
+      expect([isReplay(replay), replay.text]).toEqual([true, first.text]);
+      expect(codeOf(await pay('payments', key, { other: true }))).toBe('IDEMPOTENCY_KEY_REUSED');
+      await app.app.get(IdempotencyService).forget({ scope: '', key });
+      expect(isReplay(await pay('payments', key))).toBe(false);
+
+      await hot();
+      await app.app.get(IdempotencyService).forgetScope('');
+      expect(isReplay(await pay('payments', key))).toBe(false);
+
+      await hot();
+      await shared.alter(key, `expires_at = statement_timestamp() - interval '1 second'`);
+      await until(async () => !isReplay(await pay('payments', key)));
+    });
   });
 });

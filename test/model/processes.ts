@@ -1,5 +1,6 @@
 /** An application's process in little: an engine on a store of its own, with a clock that the test moves. */
 import { DataSource } from 'typeorm';
+import type { Clock } from '../../lib/contract/clock.js';
 import type { ExecutionSettings } from '../../lib/contract/settings.js';
 import type { IdempotencyStore } from '../../lib/contract/store.js';
 import { Engine } from '../../lib/engine/engine.js';
@@ -35,6 +36,8 @@ export class Process {
   readonly store: IdempotencyStore;
   readonly engine: Engine;
   readonly #clock = new ManualClock();
+  /** For how long it has stood still so far: its clock went on, and its timers come late. */
+  #stoodStillMs = 0;
   readonly #underWay = new Set<Promise<unknown>>();
 
   private constructor(private readonly dataSource: DataSource) {
@@ -50,7 +53,11 @@ export class Process {
     };
     this.store = this.#watched(createPostgresStore(parts));
     const settings = { maxWaiters: 10, transactionGuard: () => undefined };
-    this.engine = new Engine(this.store, this.#clock, { wants: () => false, emit: () => undefined }, settings);
+    const clock: Clock = {
+      now: () => this.#clock.now() + this.#stoodStillMs,
+      after: (delayMs, task) => this.#clock.after(delayMs, task),
+    };
+    this.engine = new Engine(this.store, clock, { wants: () => false, emit: () => undefined }, settings);
   }
 
   static async start(url: string): Promise<Process> {
@@ -62,6 +69,11 @@ export class Process {
     await this.#clock.advance(ms);
     while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
     await atRest();
+  }
+
+  /** Time goes on, and it does nothing. */
+  standStill(ms: number): void {
+    this.#stoodStillMs += ms;
   }
 
   /** Whatever it has begun ends with its connections, and nothing of it is ever written again. */

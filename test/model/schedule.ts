@@ -29,14 +29,16 @@ export type Action =
   | { readonly does: 'end-and-retry'; readonly execution: number; readonly process: number }
   | { readonly does: 'crash'; readonly process: number }
   | { readonly does: 'shutdown'; readonly process: number; readonly inTime: boolean }
-  /** Its own time stands still, and nothing is renewed; what it is told to do it still does, late. */
+  /** It stands still, and nothing is renewed; what it is told to do it still does, late. */
   | { readonly does: 'stall'; readonly process: number }
   | { readonly does: 'wake'; readonly process: number }
   | { readonly does: 'time'; readonly units: number }
   /** An execution's process stalls for longer than its lease, and a retry comes in elsewhere. By chance that is rare. */
   | { readonly does: 'overtake'; readonly execution: number; readonly process: number }
   | { readonly does: 'reap'; readonly process: number }
-  | { readonly does: 'forget'; readonly key: number };
+  | { readonly does: 'forget'; readonly process: number; readonly key: number }
+  /** An answer is asked for until the process has it at hand. */
+  | { readonly does: 'crowd'; readonly process: number; readonly key: number };
 
 const process = fc.nat(PROCESSES - 1);
 const key = fc.nat(KEYS.length - 1);
@@ -66,7 +68,8 @@ const ACTIONS: readonly { readonly weight: number; readonly arbitrary: fc.Arbitr
   { weight: 6, arbitrary: of({ does: is('time'), units: fc.constantFrom(1, 3, 4) }) },
   { weight: 3, arbitrary: of({ does: is('overtake'), execution, process }) },
   { weight: 1, arbitrary: of({ does: is('reap'), process }) },
-  { weight: 1, arbitrary: of({ does: is('forget'), key }) },
+  { weight: 2, arbitrary: of({ does: is('forget'), process, key }) },
+  { weight: 2, arbitrary: of({ does: is('crowd'), process, key }) },
 ];
 
 export const SCHEDULE: fc.Arbitrary<readonly Action[]> = fc.array(fc.oneof(...ACTIONS), { minLength: 10, maxLength: 40, size: 'max' });

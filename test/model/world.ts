@@ -6,6 +6,7 @@ import type { Identity } from '../../lib/contract/record.js';
 import type { Admission } from '../../lib/engine/engine.js';
 import type { OwnedExecution } from '../../lib/engine/execution.js';
 import { identify } from '../../lib/engine/key.js';
+import { HOT_READS, MOMENT_MS } from '../../lib/engine/replay-memory.js';
 import type { Settlement, Verdict } from '../../lib/engine/verdict.js';
 import { Steps } from '../../lib/recipes/steps.js';
 import { IN_USE, KeyModel, type Expected, type Work } from './model.js';
@@ -89,12 +90,10 @@ export class World {
         });
       case 'reap':
         return void (await this.processes[action.process]!.store.reap(1000));
-      case 'forget': {
-        const key = this.#keys[action.key]!;
-        const expected = key.forget();
-        const forgotten = await this.processes[0]!.store.forget(key.identity);
-        return same(forgotten, expected, 'what forget says');
-      }
+      case 'forget':
+        return this.#forget(action.process, this.#keys[action.key]!);
+      case 'crowd':
+        return this.#crowd(action.process, this.#keys[action.key]!);
     }
   }
 
@@ -211,6 +210,38 @@ export class World {
     if (!equal(heard, IN_USE)) same(heard, key.expected(work.request, process, 'rerun'), 'the verdict on the retry');
   }
 
+  /** The process itself knows at once, whatever it has at hand, and the others within a moment. */
+  async #forget(process: number, key: Key): Promise<void> {
+    await this.#crowd(process, key);
+    const { store, engine } = this.processes[process]!;
+    const { id } = key.identity;
+    const forgotten = await store.forget(key.identity).finally(() => engine.lookAfresh((identity) => identity.id === id));
+    same(forgotten, key.forget(), 'what forget says');
+    for (const i of this.processes.keys()) if (i !== process) await this.#goOn(i, MOMENT_MS);
+  }
+
+  async #crowd(process: number, key: Key): Promise<void> {
+    const { state } = key;
+    if (state.is !== 'completed') return;
+    const expected = key.expected(state.request, process, 'rerun');
+    for (let i = 0; i <= HOT_READS; i++) {
+      same(
+        verdictTold(await this.#begin(process, key, state.request, 'rerun')),
+        expected,
+        `the verdict on one of a crowd in process ${process}`,
+      );
+    }
+  }
+
+  async #goOn(process: number, ms: number): Promise<void> {
+    if (this.#isAwake(process)) await this.processes[process]!.letPass(ms);
+    else this.processes[process]!.standStill(ms);
+  }
+
+  #isAwake(process: number): boolean {
+    return this.processes[process] !== undefined && !this.#stalled.has(process);
+  }
+
   async #settle({ work, execution }: AtWork, outcome: Outcome): Promise<Settlement> {
     this.#atWork = this.#atWork.filter((other) => other.execution !== execution);
     return this.processes[work.process]!.engine.settle(execution, endingOf(work, outcome));
@@ -256,8 +287,8 @@ export class World {
         where record.id = free.id`,
       [`${UNIT_MS} milliseconds`, this.#keys.map(({ identity }) => identity.id)],
     );
-    const awake = (process: number): boolean => this.processes[process] !== undefined && !this.#stalled.has(process);
-    for (const [i, process] of this.processes.entries()) if (awake(i)) await process.letPass(UNIT_MS);
+    const awake = (process: number): boolean => this.#isAwake(process);
+    for (const i of this.processes.keys()) await this.#goOn(i, UNIT_MS);
     for (const key of this.#keys) key.pass(awake);
     for (const { work } of this.#atWork) work.knows ||= awake(work.process) && !work.key.isOwnedBy(work);
   }

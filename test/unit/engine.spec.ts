@@ -2,6 +2,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import { RecordUnreadable } from '../../lib/contract/errors.js';
 import type { RecordState, Released, Settled } from '../../lib/contract/record.js';
+import { identify } from '../../lib/engine/key.js';
 import type { Ending, Verdict } from '../../lib/engine/verdict.js';
 import { ANSWER, SECOND, aRecord, anAdmission, anEngine, CLAIMED, found, gate, inTurn, outage } from './engine-fixture.js';
 import { atRest } from '../support/manual-clock.js';
@@ -26,7 +27,7 @@ describe('begin', () => {
     const { engine, store } = anEngine();
     const admission = anAdmission({}, { leaseMs: 7, retentionMs: 8, durableClaim: false, storeTimeoutMs: 9 });
     await engine.begin(admission);
-    await engine.begin(admission);
+    await engine.begin({ ...admission, identity: identify('id=1', '', 'another key') });
 
     const [[first, withinMs], [second]] = store.called('claim') as [Parameters<typeof store.claim>, Parameters<typeof store.claim>];
     expect(first).toMatchObject({ id: admission.identity.id, identity: admission.identity, leaseMs: 7, retentionMs: 8, durable: false });
@@ -100,9 +101,10 @@ describe('begin', () => {
   });
 
   it('refuses to take over what this very process is still at work on, whatever its lease says', async () => {
-    const bench = anEngine();
+    const bench = anEngine({ renew: async () => Promise.reject(outage()) });
     const admission = anAdmission({}, { onLostExecution: 'rerun' });
     const { ownership } = await bench.run(admission);
+    await bench.clock.advance(60 * SECOND);
     const again = anEngine();
     Object.assign(bench.store, { claim: async () => found(aRecord('lost', { owner: ownership.owner })) });
 
@@ -113,10 +115,11 @@ describe('begin', () => {
     expect(wordOf(await again.engine.begin(admission))).toBe('run');
   });
 
-  it('takes over what another process lost while this one was at work on the same key under another token', async () => {
-    const bench = anEngine();
+  it('takes over what another process lost while this one stood still at work on the same key under another token', async () => {
+    const bench = anEngine({ renew: async () => Promise.reject(outage()) });
     const admission = anAdmission();
     await bench.run(admission);
+    await bench.clock.advance(60 * SECOND);
     Object.assign(bench.store, { claim: async () => found(aRecord('lost')) });
     expect(wordOf(await bench.engine.begin(admission))).toBe('run');
   });

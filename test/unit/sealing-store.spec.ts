@@ -28,6 +28,16 @@ describe('a claim', () => {
     expect(await store.claim(claim, SOON)).toMatchObject({ record: { state: 'completed', answer: ANSWER } });
   });
 
+  it('opens it once, however many requests get it', async () => {
+    const { store } = sealed({ claim: async () => found(completed()) });
+    const { engine } = anEngine({ claim: (...args) => store.claim(...args) });
+    const admission = anAdmission({ identity: { ...claim.identity } });
+    const verdicts = await Promise.all([1, 2, 3].map(() => engine.begin(admission)));
+    const answers = verdicts.map((verdict) => verdict.kind === 'replay' && verdict.answer);
+    expect(answers).toEqual([ANSWER, ANSWER, ANSWER]);
+    expect(new Set(answers).size).toBe(1);
+  });
+
   it('does not mind an answer that nobody asks for', async () => {
     const { store } = sealed({ claim: async () => found(plain()) });
     const result = await store.claim(claim, SOON);

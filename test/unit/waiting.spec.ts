@@ -7,7 +7,7 @@ import type { Ending, Verdict } from '../../lib/engine/verdict.js';
 import { WaitingRooms } from '../../lib/engine/waiting.js';
 import type { Waiter, Wake } from '../../lib/engine/waiting.js';
 import { ManualClock, atRest } from '../support/manual-clock.js';
-import { ANSWER, CLAIMED, SECOND, aRecord, anAdmission, anEngine, found, gate, inTurn, outage } from './engine-fixture.js';
+import { ANSWER, CLAIMED, SECOND, aRecord, anAdmission, anEngine, found, gate, outage } from './engine-fixture.js';
 
 const MANY = 10;
 
@@ -267,17 +267,16 @@ describe('requests that would wait', () => {
     expect(store.called('claim')).toHaveLength(1);
   });
 
-  it('with the same key and another fingerprint ask for themselves, and are refused at once', async () => {
+  it('with the same key and another fingerprint are refused at once, and wait for nothing', async () => {
     const claiming = gate<ClaimResult>();
-    const bench = anEngine({ claim: inTurn(CLAIMED, found(aRecord('running')), found(aRecord('running'))) });
-    const early = anEngine({ claim: () => claiming.promise });
-    await bench.engine.begin(waiting());
+    const { engine, store } = anEngine({ claim: () => claiming.promise });
+    const first = engine.begin(waiting());
     const other = randomBytes(32);
-    expect(kinds([await bench.engine.begin(waiting({ fingerprint: other }))])).toEqual(['IDEMPOTENCY_KEY_REUSED']);
-    void early.engine.begin(waiting());
-    void early.engine.begin(waiting({ fingerprint: other }));
-    await atRest();
-    expect(early.store.called('claim')).toHaveLength(2);
+    const early = engine.begin(waiting({ fingerprint: other }));
+    claiming.open(CLAIMED);
+    expect(kinds(await Promise.all([first, early]))).toEqual(['run', 'IDEMPOTENCY_KEY_REUSED']);
+    expect(kinds([await engine.begin(waiting({ fingerprint: other }))])).toEqual(['IDEMPOTENCY_KEY_REUSED']);
+    expect(store.called('claim')).toHaveLength(1);
   });
 
   it('are refused in time, all of them, when the first one can’t reach the store', async () => {

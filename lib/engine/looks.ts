@@ -1,0 +1,195 @@
+/**
+ * Of all requests of this process with one key, one at a time asks the store. What it finds is for the
+ * others too, and what is at work right here, or was read again and again a moment ago, nobody need ask.
+ *
+ * A request may be told what a look has seen that was sent after it came. Of one that was under way
+ * already it may only be told what can't have changed since: an answer stays until it expires, but
+ * whatever was at work elsewhere may be done by now, and the client know it. So it asks once more,
+ * together with all the others that have come meanwhile.
+ *
+ * It decides who asks and who hears of it; what follows from a finding is the claims' business.
+ */
+import type { Clock } from '../contract/clock.js';
+import { StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
+import type { FoundRecord, Identity } from '../contract/record.js';
+import { claimOf } from './admission.js';
+import type { Admission } from './admission.js';
+import { withoutStore } from './claims.js';
+import type { Claims } from './claims.js';
+import { isInUse, tooMany } from './refusals.js';
+import { standsUntil } from './replay-memory.js';
+import type { ReplayMemory } from './replay-memory.js';
+import type { Roster } from './roster.js';
+import type { News, Verdict } from './verdict.js';
+import type { WaitingRooms } from './waiting.js';
+
+export interface LooksParts {
+  readonly claims: Claims;
+  readonly clock: Clock;
+  readonly memory: ReplayMemory;
+  readonly roster: Roster;
+  readonly waiting: WaitingRooms<News>;
+  /** Whether nobody may begin any more. */
+  readonly isDraining: () => boolean;
+}
+
+/** One that is under way. */
+interface Look {
+  readonly identity: Identity;
+  /** Its place in the order in which requests come and looks are sent. */
+  readonly turn: number;
+  readonly sentAt: number;
+  readonly until: number;
+  /** Something was done to the record by hand meanwhile: what is found may be older than that. */
+  isOutdated: boolean;
+  followers: ((news: News) => void)[] | undefined;
+}
+
+export class Looks {
+  readonly #underWay = new Map<string, Look>();
+  #turn = 0;
+
+  constructor(private readonly parts: LooksParts) {}
+
+  /** What can be said without asking and without waiting: the answer, where it is one that is asked for all the time. */
+  remembered(admission: Admission): Verdict | undefined {
+    const record = this.parts.memory.recall(admission.identity.id);
+    return record && this.parts.claims.judge(admission, record);
+  }
+
+  ask(admission: Admission): Promise<Verdict>;
+  /** @param mayWait whether a request that would be refused because its key is in use waits instead; it is taken at its word */
+  ask(admission: Admission, mayWait: () => boolean): Promise<Verdict | 'waits'>;
+  async ask(admission: Admission, mayWait: () => boolean = never): Promise<Verdict | 'waits'> {
+    const { clock, isDraining } = this.parts;
+    const turn = (this.#turn += 1);
+    const until = clock.now() + admission.settings.storeTimeoutMs;
+    for (;;) {
+      const here = this.#atWorkHere(admission) ?? this.remembered(admission);
+      if (here !== undefined) return orWait(here, mayWait);
+      if (isDraining()) return { kind: 'refuse', error: new StoreUnavailable() };
+      const look = this.#underWay.get(admission.identity.id);
+      if (look === undefined) return orWait(await this.#look(admission, until), mayWait);
+      const news = await this.#follow(look, until);
+      const heard = turn < look.turn ? this.heard(admission, news, mayWait) : this.#heardLate(admission, news, look, mayWait);
+      if (heard !== undefined) return heard;
+    }
+  }
+
+  /** What follows for a request from what another one has found; `undefined`: it has to ask itself. */
+  heard(admission: Admission, news: News, mayWait: () => boolean): Verdict | 'waits' | undefined {
+    const verdict = this.#follows(admission, news);
+    return verdict && orWait(verdict, mayWait);
+  }
+
+  #follows(admission: Admission, news: News): Verdict | undefined {
+    const { claims } = this.parts;
+    switch (news.kind) {
+      case 'owned': // at work right here, or given back already
+        return undefined;
+      case 'found':
+        return !news.held && claims.mayTakeOver(admission, news.record) ? undefined : claims.judge(admission, news.record, news.held);
+      case 'over-limit':
+        return news.maxLiveKeys === admission.settings.maxLiveKeys ? tooMany(admission.settings, news) : undefined;
+      case 'failed':
+        // Whoever has more patience than the one that asked has reason to ask itself.
+        if (admission.settings.storeTimeoutMs > news.patienceMs) return undefined;
+        if (!isIdempotencyError(news.error)) throw news.error;
+        return withoutStore(admission, news.error);
+    }
+  }
+
+  /** Records were removed or settled by hand in this process: what was read before is no longer said, of those at least. */
+  lookAfresh(concerns: (identity: Identity) => boolean): void {
+    this.parts.memory.drop(concerns);
+    for (const look of this.#underWay.values()) look.isOutdated ||= concerns(look.identity);
+  }
+
+  #atWorkHere(admission: Admission): Verdict | undefined {
+    const { claims, clock, roster } = this.parts;
+    const execution = roster.atWork(admission.identity.id);
+    return execution && claims.judge(admission, execution.asFound(clock.now()));
+  }
+
+  /** Of a look that was on its way before it came: only what can't be otherwise by now. */
+  #heardLate(admission: Admission, news: News, look: Look, mayWait: () => boolean): Verdict | 'waits' | undefined {
+    const { claims, clock } = this.parts;
+    if (news.kind === 'failed') return this.#follows(admission, news);
+    if (news.kind !== 'found') return undefined;
+    const { record } = news;
+    if (isLasting(record) && !look.isOutdated && clock.now() < standsUntil(record, look.sentAt)) return claims.judge(admission, record);
+    // Whoever waits is not told that it runs, but looks again in a moment.
+    const seemsAtWork = record.state === 'running' || news.held;
+    return seemsAtWork && isInUse(claims.judge(admission, record, news.held)) && mayWait() ? 'waits' : undefined;
+  }
+
+  async #look(admission: Admission, until: number): Promise<Verdict> {
+    const { claims, clock, memory } = this.parts;
+    const { identity, settings } = admission;
+    const claim = claimOf(admission);
+    const sentAt = clock.now();
+    const look: Look = { identity, turn: (this.#turn += 1), sentAt, until, isOutdated: false, followers: undefined };
+    this.#underWay.set(identity.id, look);
+    let finding;
+    try {
+      finding = await claims.look(admission, claim, until);
+    } catch (error) {
+      this.#end(look, { kind: 'failed', error, patienceMs: settings.storeTimeoutMs });
+      if (!isIdempotencyError(error)) throw error;
+      return claims.failed(admission, claim, error);
+    }
+    if (finding.kind === 'owned') {
+      const owned = claims.own(admission, finding, sentAt);
+      this.#end(look, finding); // the others find it at work
+      return claims.begun(admission, owned, finding.takenOver);
+    }
+    this.#end(look, finding);
+    if (finding.kind === 'over-limit') return tooMany(settings, finding);
+    const { record, held } = finding;
+    const verdict = claims.judge(admission, record, held);
+    if (record.state === 'completed' && verdict.kind === 'replay') memory.note(identity, record, sentAt);
+    return verdict;
+  }
+
+  /** Those who wait for somebody else's answer came before this look was sent. */
+  #end(look: Look, news: News): void {
+    const { id } = look.identity;
+    this.#underWay.delete(id);
+    if (isOver(news)) this.parts.waiting.tell(id, news);
+    if (look.followers !== undefined) for (const tell of look.followers) tell(news);
+  }
+
+  /** No longer than the follower would have waited for the store itself. */
+  #follow(look: Look, until: number): Promise<News> {
+    const { clock } = this.parts;
+    return new Promise((resolve) => {
+      look.followers ??= [];
+      if (until >= look.until) return void look.followers.push(resolve);
+      const cancel = clock.after(until - clock.now(), () =>
+        resolve({ kind: 'failed', error: new StoreUnavailable(), patienceMs: Infinity }),
+      );
+      look.followers.push((news) => {
+        cancel();
+        resolve(news);
+      });
+    });
+  }
+}
+
+/** What those have waited for who wait for an execution elsewhere: it is not at work any more, whatever has come of it. */
+function isOver(news: News): boolean {
+  return news.kind === 'over-limit' || (news.kind === 'found' && !news.held && news.record.state !== 'running');
+}
+
+/** Neither its answer nor that there is none ever changes, as long as the record is there. */
+function isLasting({ state }: FoundRecord): boolean {
+  return state === 'completed' || state === 'sealed';
+}
+
+function orWait(verdict: Verdict, mayWait: () => boolean): Verdict | 'waits' {
+  return isInUse(verdict) && mayWait() ? 'waits' : verdict;
+}
+
+function never(): boolean {
+  return false;
+}
