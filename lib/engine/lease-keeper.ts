@@ -84,7 +84,8 @@ export class LeaseKeeper {
       const renewed = new Set(await this.store.renew(leases, patienceFor(due)));
       for (const kept of due) {
         kept.dueAt = this.clock.now() + kept.intervalMs;
-        if (!renewed.has(kept.execution.identity.id)) this.#lost(kept);
+        if (renewed.has(kept.execution.identity.id)) kept.execution.leasedUntil = now + kept.leaseMs;
+        else this.#lost(kept);
       }
     } catch (cause) {
       for (const kept of due) kept.dueAt = this.clock.now() + Math.min(RETRY_MS, kept.intervalMs);

@@ -52,6 +52,22 @@ describe('a lease', () => {
     },
   );
 
+  it('is known to last from before its renewal was sent', async () => {
+    const answer = gate();
+    const { keeper, clock } = aKeeper(async (leases) => {
+      await answer.promise;
+      return leases.map(({ id }) => id);
+    });
+    const execution = anExecution({ leaseMs: 60 * SECOND });
+    const [before, began] = [execution.leasedUntil, clock.now()];
+    keep(keeper, execution);
+    await clock.advance(25 * SECOND);
+    expect(execution.leasedUntil).toBe(before);
+    answer.open();
+    await clock.advance(0);
+    expect(execution.leasedUntil).toBe(began + (20 + 60) * SECOND);
+  });
+
   it('is let alone once its execution is settled', async () => {
     const { keeper, clock, renewals } = aKeeper();
     const execution = anExecution();
