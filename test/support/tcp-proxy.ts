@@ -11,6 +11,8 @@ export interface TcpProxy {
   readonly url: string;
   /** Names of the statements that clients have sent, in their order; the text of those without one. */
   readonly statements: readonly string[];
+  /** How often a client has spoken after the server had; statements that leave together are one. */
+  readonly roundTrips: number;
   /** Connections that were asked for so far, whatever became of them. */
   readonly connections: number;
   /** Ends every connection, and every new one at once, as a server that is down. */
@@ -34,6 +36,7 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
   const lines = new Set<Line>();
   const statements: string[] = [];
   let connections = 0;
+  let roundTrips = 0;
   let mode: 'open' | 'cut' | 'hang' = 'open';
   let losing: { readonly statement: string; readonly lost: () => void } | undefined;
 
@@ -52,6 +55,7 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
       },
     };
     let losesAnswer: (() => void) | undefined;
+    let clientsTurn = true;
     const frontend = new FrontendMessages((statement) => {
       statements.push(statement);
       if (losing?.statement !== statement) return;
@@ -61,10 +65,13 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
     const pass = (to: Socket, bytes: Buffer): void => void (mode === 'hang' ? held.push({ to, bytes }) : to.write(bytes));
     lines.add(line);
     client.on('data', (bytes: Buffer) => {
+      if (clientsTurn) roundTrips += 1;
+      clientsTurn = false;
       frontend.read(bytes);
       pass(server, bytes);
     });
     server.on('data', (bytes: Buffer) => {
+      clientsTurn = true;
       if (losesAnswer === undefined) return pass(client, bytes);
       line.break();
       losesAnswer();
@@ -83,6 +90,9 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
     statements,
     get connections() {
       return connections;
+    },
+    get roundTrips() {
+      return roundTrips;
     },
     cut() {
       mode = 'cut';
