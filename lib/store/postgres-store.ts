@@ -26,7 +26,7 @@ import type { RecordTransaction, TransactionSettings } from '../contract/transac
 import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
-import { codeOf } from './postgres-error.js';
+import { DIVISION_BY_ZERO, codeOf } from './postgres-error.js';
 import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
 import type {
   ClaimRow,
@@ -80,10 +80,13 @@ export function createPostgresStore(options: PostgresStoreOptions): PostgresStor
   const ours = { connection, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement };
   const session = new PgSession({ ...ours, poolSize });
   const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)) });
-  return new PostgresStore({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement });
+  return new PostgresStore({ session, notifications, application, schema, preparedStatements, storeTimeoutMs, clock, onStatement });
 }
 
-export interface PostgresStoreParts extends Pick<PostgresStoreOptions, 'application' | 'schema' | 'storeTimeoutMs' | 'onStatement'> {
+export interface PostgresStoreParts extends Pick<
+  PostgresStoreOptions,
+  'application' | 'schema' | 'preparedStatements' | 'storeTimeoutMs' | 'onStatement'
+> {
   readonly session: Session;
   readonly notifications: Pick<Notifications, 'listen' | 'close'>;
   readonly clock: Clock;
@@ -99,14 +102,23 @@ export class PostgresStore implements IdempotencyStore {
   private readonly held = new HeldRows();
   private readonly transactions: Transactions;
 
-  constructor({ session, notifications, application, schema, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
+  constructor(parts: PostgresStoreParts) {
+    const { session, notifications, application, schema, preparedStatements, storeTimeoutMs, clock, onStatement } = parts;
     this.session = session;
     this.notifications = notifications;
     this.clock = clock;
     this.storeTimeoutMs = storeTimeoutMs;
     this.tables = tablesIn(schema);
     this.sql = statements(this.tables);
-    this.transactions = new Transactions({ application, tables: this.tables, sql: this.sql, held: this.held, clock, onStatement });
+    this.transactions = new Transactions({
+      application,
+
+      sql: this.sql,
+      held: this.held,
+      clock,
+      preparedStatements,
+      onStatement,
+    });
   }
 
   async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
@@ -409,7 +421,6 @@ interface ExpiredRow {
 /** So that Postgres gives up waiting for a lock shortly before we give up waiting for Postgres, which would cost a connection. */
 const LOCKS_SHARE = 0.9;
 const LOCK_NOT_AVAILABLE = '55P03';
-const DIVISION_BY_ZERO = '22012';
 
 /**
  * How long the claim of an expired record queues behind others of that key. A claim's commit takes

@@ -242,7 +242,8 @@ describe('statements', () => {
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
     const application = { pool: bench.pool };
     const notifications = { listen: () => () => undefined, close: async () => undefined };
-    const store = new PostgresStore({ session, notifications, application, schema: 'public', storeTimeoutMs: IN_TIME, clock: systemClock });
+    const common = { application, schema: 'public', preparedStatements, storeTimeoutMs: IN_TIME, clock: systemClock };
+    const store = new PostgresStore({ session, notifications, ...common });
     await completed(store);
     await completed(store);
     const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };
