@@ -30,7 +30,16 @@ export type CommitResult =
   /** Postgres refused and rolled back. `transient`: a serialization failure or a deadlock, which another try may not meet. */
   | { readonly kind: 'refused'; readonly transient: boolean; readonly cause: unknown }
   /** The connection broke: it may have come through or not. */
-  | { readonly kind: 'unknown'; readonly cause: unknown };
+  | { readonly kind: 'unknown'; readonly cause: unknown }
+  /** The record is not this owner's any more. Nothing is left of the transaction. */
+  | { readonly kind: 'superseded' };
+
+/** How a record ends that is kept. Its owner writes it. */
+export type KeepingWrite = { readonly ownership: Ownership; readonly retentionMs: number } & (
+  { readonly kind: 'complete'; readonly answer: RecordedResponse } | { readonly kind: 'seal'; readonly status: number | undefined }
+);
+
+export type LastWrite = KeepingWrite | { readonly kind: 'release'; readonly ownership: Ownership; readonly retentionMs: number };
 
 /** `pg`'s way to ask, for handlers that don't use an ORM. */
 export interface TransactionClient {
@@ -51,17 +60,22 @@ export interface RecordTransaction {
    * serializable transaction that holds its record's row hears if another one has doomed it. Rejects with what Postgres says.
    */
   probe(): Promise<void>;
-  /** Undoes everything since the handler began; the row stays held. From here on what was handed out throws. */
-  rollBackToStart(): Promise<void>;
   /** A part of it that can be undone by itself. */
   savepoint<T>(work: () => Promise<T>): Promise<T>;
-  /** Writes a record's last state into it, to be committed with the rest. `false`: not its owner any more. */
-  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number): Promise<boolean>;
-  seal(ownership: Ownership, status: number | undefined, retentionMs: number): Promise<boolean>;
-  release(ownership: Ownership, retentionMs: number): Promise<boolean>;
+  /** The end of a record, as of an execution within its own one, to be committed with the rest. `false`: not its owner any more. */
+  write(last: LastWrite): Promise<boolean>;
   recordStep(ownership: Ownership, step: RecordedStep): Promise<boolean>;
-  /** From here on what was handed out throws. The connection goes back to its pool. */
-  commit(): Promise<CommitResult>;
+  /**
+   * From here on what was handed out throws. The connection goes back to its pool.
+   *
+   * @param last of the record that it holds; committed with the rest, or neither is, and without a trip of its own
+   */
+  commit(last?: KeepingWrite): Promise<CommitResult>;
+  /**
+   * Likewise, but everything that was done in it is undone, and `last` is committed alone. In between nobody holds
+   * the row: where its lease is over, a claim that comes in that very instant may take it, and `last` is refused.
+   */
+  undo(last: LastWrite): Promise<CommitResult>;
   /** Likewise. Never rejects. */
   rollBack(): Promise<void>;
 }

@@ -13,7 +13,7 @@ import { StoreUnavailable, TransactionFailed, isIdempotencyError } from '../cont
 import type { IdempotencyError } from '../contract/errors.js';
 import type { AtomicSettings } from '../contract/settings.js';
 import type { IdempotencyStore } from '../contract/store.js';
-import type { CommitResult, RecordTransaction } from '../contract/transaction.js';
+import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction } from '../contract/transaction.js';
 import type { Ending } from './verdict.js';
 import type { OwnedExecution } from './execution.js';
 
@@ -58,15 +58,13 @@ export class AtomicTransactions {
   }
 
   async end(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<AtomicEnd> {
-    try {
-      if (ending.kind === 'free' || ending.undo) await transaction.rollBackToStart();
-      if (execution.keyed && !(await writeEnd(execution, transaction, ending)))
-        return await this.#undo(transaction, { kind: 'superseded' });
-    } catch (cause) {
-      return this.#undo(transaction, { kind: 'rolled-back', error: failureOf(cause) });
-    }
     this.#stop(transaction);
-    return this.#committed(execution, await transaction.commit());
+    try {
+      return await this.#told(execution, await endOf(execution, transaction, ending));
+    } catch (cause) {
+      await transaction.rollBack(); // what was to be written could not even be put into words
+      return { kind: 'rolled-back', error: failureOf(cause) };
+    }
   }
 
   /** Ends all that are open: the application closes, and has no more time for them. */
@@ -80,12 +78,14 @@ export class AtomicTransactions {
     await transaction.rollBack();
   }
 
-  async #committed(execution: OwnedExecution, result: CommitResult): Promise<AtomicEnd> {
+  async #told(execution: OwnedExecution, result: CommitResult): Promise<AtomicEnd> {
     switch (result.kind) {
       case 'committed':
         return { kind: 'settled' };
+      case 'superseded':
+        return { kind: 'superseded' };
       case 'refused':
-        return { kind: 'rolled-back', error: new TransactionFailed(result.transient, { cause: result.cause }) };
+        return { kind: 'rolled-back', error: failureOf(result.cause, result.transient) };
       case 'unknown':
         return this.#findOut(execution, result.cause);
     }
@@ -104,11 +104,6 @@ export class AtomicTransactions {
     }
   }
 
-  async #undo(transaction: RecordTransaction, end: AtomicEnd): Promise<AtomicEnd> {
-    await this.abandon(transaction);
-    return end;
-  }
-
   #beat(transaction: RecordTransaction, everyMs: number): void {
     const cancel = this.clock.after(everyMs, () => {
       void transaction.keepAlive();
@@ -123,16 +118,25 @@ export class AtomicTransactions {
   }
 }
 
-/** `false`: the execution is not its key's owner any more. */
-export function writeEnd({ ownership, settings }: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<boolean> {
-  switch (ending.kind) {
-    case 'keep':
-      return transaction.complete(ownership, ending.answer, settings.retentionMs);
-    case 'seal':
-      return transaction.seal(ownership, ending.status, settings.retentionMs);
-    case 'free':
-      return transaction.release(ownership, settings.retentionMs);
-  }
+async function endOf(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<CommitResult> {
+  const { keyed } = execution;
+  if (ending.kind !== 'free' && !ending.undo) return transaction.commit(keyed ? keepingWrite(execution, ending) : undefined);
+  if (keyed) return transaction.undo(lastWrite(execution, ending));
+  await transaction.rollBack();
+  return { kind: 'committed' };
+}
+
+function lastWrite(execution: OwnedExecution, ending: Ending): LastWrite {
+  if (ending.kind !== 'free') return keepingWrite(execution, ending);
+  const { ownership, settings } = execution;
+  return { kind: 'release', ownership, retentionMs: settings.retentionMs };
+}
+
+export function keepingWrite({ ownership, settings }: OwnedExecution, ending: Exclude<Ending, { kind: 'free' }>): KeepingWrite {
+  const { retentionMs } = settings;
+  return ending.kind === 'keep'
+    ? { kind: 'complete', ownership, retentionMs, answer: ending.answer }
+    : { kind: 'seal', ownership, retentionMs, status: ending.status };
 }
 
 /**
@@ -148,9 +152,8 @@ export async function probe(transaction: RecordTransaction): Promise<void> {
 }
 
 /** A statement of ours failed: the handler had met an error that it did not pass on, or the connection is gone. */
-export function failureOf(cause: unknown): IdempotencyError {
-  if (isIdempotencyError(cause)) return cause;
-  return new TransactionFailed(isTransient(cause), { cause });
+export function failureOf(cause: unknown, transient = isTransient(cause)): IdempotencyError {
+  return isIdempotencyError(cause) ? cause : new TransactionFailed(transient, { cause });
 }
 
 /** Serialization failure and deadlock, as Postgres names them; drivers and ORMs wrap its error. */

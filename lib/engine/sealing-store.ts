@@ -20,7 +20,14 @@ import type {
 } from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { IdempotencyStore, Lease, StoreFindings, StoreNeeds } from '../contract/store.js';
-import type { CommitResult, RecordTransaction, TransactionClient, TransactionSettings } from '../contract/transaction.js';
+import type {
+  CommitResult,
+  KeepingWrite,
+  LastWrite,
+  RecordTransaction,
+  TransactionClient,
+  TransactionSettings,
+} from '../contract/transaction.js';
 import type { Sealing } from './sealing.js';
 
 export class SealingStore implements IdempotencyStore {
@@ -176,35 +183,31 @@ class SealingTransaction implements RecordTransaction {
     return this.transaction.probe();
   }
 
-  rollBackToStart(): Promise<void> {
-    return this.transaction.rollBackToStart();
-  }
-
   savepoint<T>(work: () => Promise<T>): Promise<T> {
     return this.transaction.savepoint(work);
   }
 
-  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number): Promise<boolean> {
-    return this.transaction.complete(ownership, this.sealing.sealAnswer(ownership.id, answer), retentionMs);
-  }
-
-  seal(ownership: Ownership, status: number | undefined, retentionMs: number): Promise<boolean> {
-    return this.transaction.seal(ownership, status, retentionMs);
-  }
-
-  release(ownership: Ownership, retentionMs: number): Promise<boolean> {
-    return this.transaction.release(ownership, retentionMs);
+  async write(last: LastWrite): Promise<boolean> {
+    return this.transaction.write(this.#sealed(last));
   }
 
   recordStep(ownership: Ownership, step: RecordedStep): Promise<boolean> {
     return this.transaction.recordStep(ownership, this.sealing.sealStep(ownership.id, step));
   }
 
-  commit(): Promise<CommitResult> {
-    return this.transaction.commit();
+  async commit(last?: KeepingWrite): Promise<CommitResult> {
+    return this.transaction.commit(last && this.#sealed(last));
+  }
+
+  async undo(last: LastWrite): Promise<CommitResult> {
+    return this.transaction.undo(this.#sealed(last));
   }
 
   rollBack(): Promise<void> {
     return this.transaction.rollBack();
+  }
+
+  #sealed<Write extends LastWrite>(last: Write): Write {
+    return last.kind === 'complete' ? { ...last, answer: this.sealing.sealAnswer(last.ownership.id, last.answer) } : last;
   }
 }

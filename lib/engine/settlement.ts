@@ -5,7 +5,7 @@
 import type { IdempotencyError } from '../contract/errors.js';
 import type { FoundRecord } from '../contract/record.js';
 import type { RecordTransaction } from '../contract/transaction.js';
-import { failureOf, writeEnd } from './atomic.js';
+import { failureOf, keepingWrite } from './atomic.js';
 import type { AtomicTransactions } from './atomic.js';
 import type { OwnedExecution } from './execution.js';
 import type { LeaseKeeper } from './lease-keeper.js';
@@ -48,7 +48,7 @@ export class Settlements {
     await execution.recorded();
     this.parts.leases.drop(execution); // from the write on, the transaction holds its row
     try {
-      if (await writeEnd(execution, outer, ending)) {
+      if (await outer.write(keepingWrite(execution, ending))) {
         host.joined.push({ execution, ending });
         return { kind: 'send' };
       }

@@ -3,11 +3,12 @@
  * (`step`), or rows that commit together with their result (`transaction`). A retry of an execution
  * that was cut short finds the results of its finished phases and goes on behind them.
  */
-import { ExecutionSuperseded, StepInvalid, StoreUnavailable, TransactionFailed } from '../contract/errors.js';
+import { ExecutionSuperseded, StepInvalid, StoreUnavailable } from '../contract/errors.js';
 import type { StepCall } from '../contract/execution.js';
 import type { RecordedStep } from '../contract/record.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { RecordTransaction } from '../contract/transaction.js';
+import { failureOf } from '../engine/atomic.js';
 import type { OwnedExecution } from '../engine/execution.js';
 
 /** A name is part of an index entry, and is read by people. */
@@ -83,7 +84,7 @@ export class Steps {
     const { keyed, ownership } = this.around.execution;
     if (keyed && !(await phase.recordStep(ownership, step))) throw new ExecutionSuperseded();
     const end = await phase.commit();
-    if (end.kind === 'refused') throw new TransactionFailed(end.transient, { cause: end.cause });
+    if (end.kind === 'refused') throw failureOf(end.cause, end.transient);
     if (end.kind === 'unknown') await this.#findOut(step.name, end.cause);
   }
 

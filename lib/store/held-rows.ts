@@ -16,11 +16,11 @@ export class HeldRows {
     return this.#held.has(owner);
   }
 
-  /** From now on it is in no renewal; resolves when none that names it is under way. */
-  async add(owner: string): Promise<void> {
+  /** From now on it is in no renewal. What is to be waited for: those that are under way and name it, mostly none. */
+  add(owner: string): Promise<unknown> | undefined {
     this.#held.add(owner);
     const underWay = [...this.#renewals].filter(([, owners]) => owners.has(owner)).map(([renewal]) => renewal);
-    await Promise.allSettled(underWay);
+    return underWay.length === 0 ? undefined : Promise.allSettled(underWay);
   }
 
   delete(owner: string): void {

@@ -9,6 +9,15 @@ export class GaveUp extends Error {}
 export function inTime<T>(work: Promise<T>, deadline: Deadline, clock: Clock): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const cancel = clock.after(deadline.leftMs(), () => reject(new GaveUp('Postgres did not answer in time.')));
-    work.then(resolve, reject).finally(cancel);
+    work.then(
+      (result) => {
+        cancel();
+        resolve(result);
+      },
+      (error: unknown) => {
+        cancel();
+        reject(error as Error);
+      },
+    );
   });
 }

@@ -2,29 +2,29 @@
  * One transaction on a connection of the application's: what is sent when, and what its answers mean.
  * Its own statements go to the bare connection; what handlers send passes the gate first.
  */
-import type { QueryResult } from 'pg';
+import type { PoolClient, QueryResult } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionMisused } from '../contract/errors.js';
 import type { Ownership, RecordedStep } from '../contract/record.js';
-import type { RecordedResponse } from '../contract/recorded-response.js';
-import type { CommitResult, RecordTransaction, TransactionClient } from '../contract/transaction.js';
+import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction, TransactionClient } from '../contract/transaction.js';
 import type { HeldRows } from './held-rows.js';
 import type { Loan } from './loan.js';
 import { inTime } from './patience.js';
-import { endsConnection, isOfAbortedTransaction, isTransient } from './postgres-error.js';
+import { DIVISION_BY_ZERO, codeOf, endsConnection, isOfAbortedTransaction, isTransient } from './postgres-error.js';
 import { writeHeaders } from './rows.js';
 import { deadlineIn, type Deadline, type Statement } from './session.js';
-import { COMMIT, KEEP_ALIVE, ROLL_BACK, ROLL_BACK_TO_START, probe, savepoint, type Statements } from './statements.js';
-import type { Tables } from './table-name.js';
+import { CHECK_CONSTRAINTS, COMMIT, KEEP_ALIVE, ROLL_BACK, savepoint, type Statements } from './statements.js';
 import type { TransactionGate } from './transaction-gate.js';
+import { Trip, isForgotten } from './trip.js';
+import type { TripAnswer, TripStatement, TripValue } from './trip.js';
 
 export interface TransactionParts {
   readonly loan: Loan;
   readonly gate: TransactionGate;
-  readonly tables: Tables;
   readonly sql: Statements;
   readonly held: HeldRows;
   readonly clock: Clock;
+  readonly preparedStatements: boolean;
   /** Longest wait for each of its own statements, COMMIT included. */
   readonly patienceMs: number;
   readonly onStatement: ((name: string) => void) | undefined;
@@ -59,15 +59,16 @@ export class PgTransaction implements RecordTransaction {
   }
 
   /** `false`: the row that it should hold is not this owner's any more. */
-  async begin(begin: Statement, holds: Ownership | undefined, deadline: Deadline): Promise<boolean> {
+  async begin(beginning: readonly TripStatement[], holds: Ownership | undefined, deadline: Deadline): Promise<boolean> {
     this.#holds = holds;
     if (holds !== undefined) await this.#keepFromRenewal(holds.owner, deadline);
-    for (;;) {
+    for (let forgotten = false; ;) {
       try {
-        const results = (await this.#send(begin, undefined, deadline)) as unknown as readonly QueryResult[];
-        return holds === undefined || results.some(({ command, rowCount }) => command === 'SELECT' && rowCount === 1);
+        const answers = await this.#sendTogether(this.#trip(beginning), deadline);
+        return holds === undefined || answers.at(-1)!.count === 1;
       } catch (error) {
-        if (!isTransient(error)) throw error;
+        if (!isTransient(error) && (forgotten || !isForgotten(error))) throw error;
+        forgotten ||= isForgotten(error); // the application has made the connection forget what it had prepared
         await this.#send(ROLL_BACK, undefined, deadline); // the row was written to in that very instant: it must be looked at again
       }
     }
@@ -84,13 +85,12 @@ export class PgTransaction implements RecordTransaction {
   }
 
   async probe(): Promise<void> {
-    await this.#ask(probe(this.parts.tables, this.#holds));
-  }
-
-  /** What the handler wrote is gone, so the handler is over as well: what is still on its way comes too late. */
-  async rollBackToStart(): Promise<void> {
-    this.parts.gate.close();
-    await this.#ask(ROLL_BACK_TO_START);
+    this.#assertOpen();
+    const constraints = { statement: CHECK_CONSTRAINTS };
+    const held = this.#holds;
+    await this.#sendTogether(
+      this.#trip(held === undefined ? [constraints] : [constraints, { statement: this.parts.sql.meetDoom, values: [held.id] }]),
+    );
   }
 
   async savepoint<T>(work: () => Promise<T>): Promise<T> {
@@ -109,96 +109,136 @@ export class PgTransaction implements RecordTransaction {
     }
   }
 
-  async complete(ownership: Ownership, { status, headers, body }: RecordedResponse, retentionMs: number): Promise<boolean> {
-    return this.#writeLast(ownership, this.parts.sql.complete, [status, writeHeaders(headers), body, retentionMs]);
-  }
-
-  async seal(ownership: Ownership, status: number | undefined, retentionMs: number): Promise<boolean> {
-    return this.#writeLast(ownership, this.parts.sql.seal, [status, retentionMs]);
-  }
-
-  async release(ownership: Ownership, retentionMs: number): Promise<boolean> {
-    return this.#writeLast(ownership, this.parts.sql.release, [retentionMs]);
+  /**
+   * Another execution's, one that runs within this one. Its row is taken hold of before: from its last
+   * write on, its lease can't be renewed from elsewhere.
+   */
+  async write(last: LastWrite): Promise<boolean> {
+    const { id, owner } = last.ownership;
+    this.#assertOpen();
+    await this.#keepFromRenewal(owner, deadlineIn(this.parts.clock, this.parts.patienceMs));
+    const statements = [{ statement: this.parts.sql.hold, values: [id, owner] }, this.#written(last)];
+    return (await this.#sendTogether(this.#trip(statements))).at(-1)!.count === 1;
   }
 
   async recordStep({ id, owner }: Ownership, { name, result }: RecordedStep): Promise<boolean> {
     return (await this.#ask(this.parts.sql.recordStep, [id, owner, name, result])).rowCount === 1;
   }
 
-  async commit(): Promise<CommitResult> {
-    this.parts.gate.close();
-    if (this.#ending) return { kind: 'refused', transient: true, cause: new StoreUnavailable() };
-    this.#ending = true;
-    const result = await this.#commit();
-    this.#giveBack();
-    return result;
+  /** A COMMIT behind a last write that has failed is passed over, and the transaction still there. */
+  commit(last?: KeepingWrite): Promise<CommitResult> {
+    const commit = { statement: COMMIT };
+    return this.#end(last === undefined ? [commit] : [this.#writtenOrFailed(last), commit], ({ command }) => {
+      if (command === 'COMMIT') return { kind: 'committed' };
+      return refused(this.parts.gate.failure ?? new Error('The transaction was aborted by an earlier error.'));
+    });
+  }
+
+  /**
+   * What the handler wrote is gone before the record is written to, which commits by itself then. A savepoint before
+   * the handler would keep the row held in between. But then every request pays for it, most of which undo nothing:
+   * its rows would be a subtransaction's, with a transaction id and WAL of its own, and to complete a row that the
+   * transaction around it has locked makes a multixact each time.
+   */
+  undo(last: LastWrite): Promise<CommitResult> {
+    return this.#end([{ statement: ROLL_BACK }, this.#written(last)], ({ count }) => ({ kind: count === 1 ? 'committed' : 'superseded' }));
   }
 
   async rollBack(): Promise<void> {
     this.parts.gate.close();
     if (this.#ending) return;
     this.#ending = true;
-    await this.#send(ROLL_BACK).catch((error: Error) => (this.#broken ??= error));
+    await this.#rollBack();
     this.#giveBack();
   }
 
-  async #commit(): Promise<CommitResult> {
-    const { gate } = this.parts;
+  async #end(statements: readonly TripStatement[], judge: (last: TripAnswer) => CommitResult): Promise<CommitResult> {
+    this.parts.gate.close();
     try {
-      this.#assertNotEndedByHand();
-      const { command } = await this.#send(COMMIT);
-      if (command === 'COMMIT') return { kind: 'committed' };
-      const cause = gate.failure ?? new Error('The transaction was aborted by an earlier error.');
-      return { kind: 'refused', transient: isTransient(cause), cause };
+      this.#assertOpen();
     } catch (cause) {
-      if (this.#broken !== undefined) return { kind: 'unknown', cause: this.#broken };
-      return { kind: 'refused', transient: isTransient(cause), cause };
+      await this.rollBack();
+      return refused(cause);
     }
+    this.#ending = true;
+    const trip = this.#trip(statements);
+    const result = await this.#sendTogether(trip).then(
+      (answers) => judge(answers.at(-1)!),
+      (cause: unknown) => this.#judgeFailure(cause, trip.failure, statements.length - 1),
+    );
+    this.#giveBack();
+    return result;
   }
 
-  /**
-   * A row of another execution, one that runs within this one, is taken hold of before: from its last
-   * write on, its lease can't be renewed from elsewhere.
-   */
-  async #writeLast(ownership: Ownership, statement: Statement, values: readonly unknown[]): Promise<boolean> {
-    const { id, owner } = ownership;
-    if (!this.#owners.has(owner)) {
-      await this.#keepFromRenewal(owner, deadlineIn(this.parts.clock, this.parts.patienceMs));
-      if ((await this.#ask(this.parts.sql.hold, [id, owner])).rowCount !== 1) return false;
+  async #judgeFailure(cause: unknown, failure: Trip['failure'], last: number): Promise<CommitResult> {
+    if (this.#broken !== undefined) return { kind: 'unknown', cause: this.#broken };
+    if (failure !== undefined && failure.at < last) {
+      await this.#rollBack();
+      if (codeOf(failure.error) === DIVISION_BY_ZERO) return { kind: 'superseded' };
     }
-    return (await this.#ask(statement, [id, owner, ...values])).rowCount === 1;
+    return refused(cause);
   }
 
-  /** The gate reads the beginning of a text only. Older drivers can't tell more. */
-  #assertNotEndedByHand(): void {
-    const { client } = this.parts.loan;
-    if (client.getTransactionStatus?.() === 'I') throw new TransactionMisused(ENDED_BY_HAND);
+  #trip(statements: readonly TripStatement[]): Trip {
+    return new Trip(statements, this.parts.preparedStatements);
+  }
+
+  async #rollBack(): Promise<void> {
+    await this.#send(ROLL_BACK).catch((error: Error) => (this.#broken ??= error));
+  }
+
+  #written(last: LastWrite): TripStatement {
+    const { complete, seal, release } = this.parts.sql;
+    return { statement: { complete, seal, release }[last.kind], values: valuesOf(last) };
+  }
+
+  #writtenOrFailed(last: KeepingWrite): TripStatement {
+    const { completeOrFail: complete, sealOrFail: seal } = this.parts.sql;
+    return { statement: { complete, seal }[last.kind], values: valuesOf(last) };
   }
 
   /** Between its beginning and its end. Afterwards the connection may be somebody else's. */
-  async #ask(statement: Statement, values?: readonly unknown[]): Promise<QueryResult> {
+  #assertOpen(): void {
     if (this.#ending) throw new StoreUnavailable({ cause: new Error('The transaction is over.') });
-    this.#assertNotEndedByHand();
+    if (this.#broken !== undefined) throw new StoreUnavailable({ cause: this.#broken });
+    // The gate reads the beginning of a text only. Older drivers can't tell more.
+    if (this.parts.loan.client.getTransactionStatus?.() === 'I') throw new TransactionMisused(ENDED_BY_HAND);
+  }
+
+  async #ask(statement: Statement, values?: readonly unknown[]): Promise<QueryResult> {
+    this.#assertOpen();
     return this.#send(statement, values);
   }
 
   async #keepFromRenewal(owner: string, deadline: Deadline): Promise<void> {
+    const { held, clock } = this.parts;
     this.#owners.add(owner);
-    await inTime(this.parts.held.add(owner), deadline, this.parts.clock).catch((cause: unknown) => {
+    const renewals = held.add(owner);
+    if (renewals === undefined) return;
+    await inTime(renewals, deadline, clock).catch((cause: unknown) => {
       throw new StoreUnavailable({ cause });
     });
   }
 
-  async #send(
-    statement: Statement,
-    values?: readonly unknown[],
+  async #send(statement: Statement, values?: readonly unknown[], deadline?: Deadline): Promise<QueryResult> {
+    const { name, text } = statement;
+    return this.#heard([name], (client) => client.query(text, values && [...values]), deadline);
+  }
+
+  async #sendTogether(trip: Trip, deadline?: Deadline): Promise<readonly TripAnswer[]> {
+    return this.#heard(trip.names, (client) => trip.on(client), deadline);
+  }
+
+  async #heard<T>(
+    names: readonly string[],
+    send: (client: PoolClient) => Promise<T>,
     deadline = deadlineIn(this.parts.clock, this.parts.patienceMs),
-  ): Promise<QueryResult> {
+  ): Promise<T> {
     const { loan, clock, gate, onStatement } = this.parts;
     if (this.#broken !== undefined) throw new StoreUnavailable({ cause: this.#broken });
-    onStatement?.(statement.name);
+    if (onStatement !== undefined) names.forEach((name) => onStatement(name));
     try {
-      return await inTime(gate.watch(loan.client.query(statement.text, values && [...values])), deadline, clock);
+      return await inTime(gate.watch(send(loan.client)), deadline, clock);
     } catch (error) {
       throw this.#explained(error);
     }
@@ -223,6 +263,22 @@ export class PgTransaction implements RecordTransaction {
     loan.client.off('error', this.#onBroken);
     for (const owner of this.#owners) held.delete(owner);
     onOver(this);
+  }
+}
+
+function refused(cause: unknown): CommitResult {
+  return { kind: 'refused', transient: isTransient(cause), cause };
+}
+
+function valuesOf(last: LastWrite): readonly TripValue[] {
+  const { id, owner } = last.ownership;
+  switch (last.kind) {
+    case 'complete':
+      return [id, owner, last.answer.status, writeHeaders(last.answer.headers), last.answer.body, last.retentionMs];
+    case 'seal':
+      return [id, owner, last.status ?? null, last.retentionMs];
+    case 'release':
+      return [id, owner, last.retentionMs];
   }
 }
 

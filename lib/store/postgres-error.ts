@@ -22,6 +22,9 @@ export function isTransient(error: unknown): boolean {
   return isFromServer(error) && (error.code === '40001' || error.code === '40P01');
 }
 
+/** How a statement of ours fails on purpose, where it must not come through. */
+export const DIVISION_BY_ZERO = '22012';
+
 /** “Current transaction is aborted”: it says nothing of what has aborted it. */
 export function isOfAbortedTransaction(error: unknown): boolean {
   return isFromServer(error) && error.code === '25P02';

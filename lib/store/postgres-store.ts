@@ -26,7 +26,7 @@ import type { RecordTransaction, TransactionSettings } from '../contract/transac
 import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
-import { codeOf } from './postgres-error.js';
+import { DIVISION_BY_ZERO, codeOf } from './postgres-error.js';
 import { claimValues, completionOf, completionValues, isSmall, LONGEST_QUEUE, sharedWrites, type SharedWrites } from './shared-writes.js';
 import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
 import type {
@@ -84,12 +84,13 @@ export function createPostgresStore(options: PostgresStoreOptions): PostgresStor
   const ours = { connection, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement };
   const session = new PgSession({ ...ours, poolSize });
   const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)) });
-  return new PostgresStore({ session, notifications, application, schema, sharedStatements, storeTimeoutMs, clock, onStatement });
+  const common = { application, schema, preparedStatements, sharedStatements, storeTimeoutMs, clock, onStatement };
+  return new PostgresStore({ session, notifications, ...common });
 }
 
 export interface PostgresStoreParts extends Pick<
   PostgresStoreOptions,
-  'application' | 'schema' | 'sharedStatements' | 'storeTimeoutMs' | 'onStatement'
+  'application' | 'schema' | 'preparedStatements' | 'sharedStatements' | 'storeTimeoutMs' | 'onStatement'
 > {
   readonly session: Session;
   readonly notifications: Pick<Notifications, 'listen' | 'close'>;
@@ -108,7 +109,9 @@ export class PostgresStore implements IdempotencyStore {
   /** `undefined` where each request has a statement of its own. */
   private readonly shared: SharedWrites | undefined;
 
-  constructor({ session, notifications, application, schema, sharedStatements, storeTimeoutMs, clock, onStatement }: PostgresStoreParts) {
+  constructor(parts: PostgresStoreParts) {
+    const { session, notifications, application, schema, storeTimeoutMs, clock, onStatement } = parts;
+    const { preparedStatements, sharedStatements } = parts;
     this.session = session;
     this.notifications = notifications;
     this.clock = clock;
@@ -116,7 +119,7 @@ export class PostgresStore implements IdempotencyStore {
     this.tables = tablesIn(schema);
     this.sql = statements(this.tables);
     this.shared = sharedStatements ? sharedWrites(session, this.sql, clock) : undefined;
-    this.transactions = new Transactions({ application, tables: this.tables, sql: this.sql, held: this.held, clock, onStatement });
+    this.transactions = new Transactions({ application, sql: this.sql, held: this.held, clock, preparedStatements, onStatement });
   }
 
   async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
@@ -443,7 +446,6 @@ const SETTLED: Settled = { kind: 'settled' };
 /** So that Postgres gives up waiting for a lock shortly before we give up waiting for Postgres, which would cost a connection. */
 const LOCKS_SHARE = 0.9;
 const LOCK_NOT_AVAILABLE = '55P03';
-const DIVISION_BY_ZERO = '22012';
 
 /** Postgres' own code of what made the store fail, if it was Postgres. */
 function causeOf(error: unknown): unknown {

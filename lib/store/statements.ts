@@ -11,7 +11,6 @@
  * Bytes are read as base64: pg 8 decodes its binary format as UTF-8, so that most bytes above 0x7f are
  * lost, and hex is half as long again and takes Node twice the time.
  */
-import type { Ownership } from '../contract/record.js';
 import type { IsolationLevel } from '../contract/transaction.js';
 import type { Statement } from './session.js';
 import { channelOf, type Tables } from './table-name.js';
@@ -263,7 +262,24 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     hold: {
       name: 'idempotency_hold',
-      text: hold(records, '$1', '$2'),
+      text: `
+      select
+        from ${records}
+       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}
+         for update`,
+    },
+
+    /**
+     * The other part of what COMMIT would say: a serializable transaction that another one has doomed is
+     * told so by its next read of a row. It is its own one, which costs nothing and meets nobody; and a
+     * column that is in no index, since the index alone would not do.
+     */
+    meetDoom: {
+      name: 'idempotency_meet_doom',
+      text: `
+      select owner
+        from ${records}
+       where id = $1::uuid`,
     },
 
     /** What was recorded in this life of the row, by whichever owner. */
@@ -315,23 +331,26 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     complete: {
       name: 'idempotency_complete',
-      text: `
-      with completed as (
-        update ${records} as record
-           set state = ${COMPLETED}, status = $3::smallint, headers = $4::bytea, body = $5::bytea,
-               completed_at = statement_timestamp(),
-               expires_at = statement_timestamp() + ${interval('$6')},
-               locked_until = null
-         where ${OWNED}
-        returning record.id
-      )
+      text: `${completed(records)}
       select
         from completed
        where ${hint(channel)}`,
     },
 
     /**
-     * The same for several executions at once; `$8` has all their headers and bodies, one after the
+     * The same where a COMMIT is on its way behind it. No row is a division by zero (22012), after which
+     * Postgres does not commit.
+     */
+    completeOrFail: {
+      name: 'idempotency_complete_or_fail',
+      text: `${completed(records)}
+      select 1 / count(*)
+        from completed
+       where ${hint(channel)}`,
+    },
+
+    /**
+     * As `complete`, for several executions at once; `$8` has all their headers and bodies, one after the
      * other. A row that somebody holds is passed by, or it would keep the others waiting, so that two
      * processes can't wait for each other either. Whose id does not come back has to go alone.
      */
@@ -363,17 +382,16 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** Ends the execution without a replayable answer. Guarded as `complete` is. */
     seal: {
       name: 'idempotency_seal',
-      text: `
-      with sealed as (
-        update ${records} as record
-           set state = ${SEALED}, status = $3::smallint,
-               completed_at = statement_timestamp(),
-               expires_at = statement_timestamp() + ${interval('$4')},
-               locked_until = null
-         where ${OWNED}
-        returning record.id
-      )
+      text: `${sealed(records)}
       select
+        from sealed
+       where ${hint(channel)}`,
+    },
+
+    sealOrFail: {
+      name: 'idempotency_seal_or_fail',
+      text: `${sealed(records)}
+      select 1 / count(*)
         from sealed
        where ${hint(channel)}`,
     },
@@ -922,52 +940,50 @@ function claimWithin(records: string, returning: string): string {
        where case when exists (select from found) then false else is_full end`;
 }
 
-/**
- * Begins a transaction, and holds the record's row in it, in one message; what follows the savepoint
- * can be undone and the row still be held. A message of several statements takes no parameters, so
- * what goes into its text is looked at first.
- */
-export function begin({ records }: Tables, isolation: IsolationLevel | undefined, idleMs: number, held: Ownership | undefined): Statement {
-  return {
-    name: 'idempotency_begin',
-    text: `
-      begin ${isolation === undefined ? '' : `isolation level ${checked(isolation, ISOLATION)}`};
-      set local idle_in_transaction_session_timeout = ${Math.ceil(idleMs)};
-      ${held === undefined ? '' : `${hold(records, `'${checked(held.id, UUID)}'`, `'${checked(held.owner, UUID)}'`)};`}
-      savepoint idempotency_start`,
-  };
-}
-
-const ISOLATION = /^(READ COMMITTED|REPEATABLE READ|SERIALIZABLE)$/;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
-function checked(text: string, pattern: RegExp): string {
-  if (!pattern.test(text)) throw new TypeError(`This must not go into a statement: ${JSON.stringify(text)}`);
-  return text;
-}
-
-function hold(records: string, id: string, owner: string): string {
+function completed(records: string): string {
   return `
-      select
-        from ${records}
-       where id = ${id}::uuid and owner = ${owner}::uuid and state = ${RUNNING}
-         for update`;
+      with completed as (
+        update ${records} as record
+           set state = ${COMPLETED}, status = $3::smallint, headers = $4::bytea, body = $5::bytea,
+               completed_at = statement_timestamp(),
+               expires_at = statement_timestamp() + ${interval('$6')},
+               locked_until = null
+         where ${OWNED}
+        returning record.id
+      )`;
 }
 
-/**
- * What COMMIT would say, as far as it is known already. Immediate constraints are checked at once, with
- * their locks kept. A serializable transaction that another one has doomed is told so by its next read of
- * a row: of its own one, which costs nothing and meets nobody, and by a column that is in no index, since
- * the index alone would not do.
- */
-export function probe({ records }: Tables, held: Ownership | undefined): Statement {
-  const read = held === undefined ? '' : `; select owner from ${records} where id = '${checked(held.id, UUID)}'`;
-  return { name: 'idempotency_probe', text: `set constraints all immediate${read}` };
+function sealed(records: string): string {
+  return `
+      with sealed as (
+        update ${records} as record
+           set state = ${SEALED}, status = $3::smallint,
+               completed_at = statement_timestamp(),
+               expires_at = statement_timestamp() + ${interval('$4')},
+               locked_until = null
+         where ${OWNED}
+        returning record.id
+      )`;
 }
+
+export const BEGIN: Statement = { name: 'idempotency_begin', text: 'begin' };
+export const BEGIN_ISOLATED: Readonly<Record<IsolationLevel, Statement>> = {
+  'READ COMMITTED': { name: 'idempotency_begin_read_committed', text: 'begin isolation level read committed' },
+  'REPEATABLE READ': { name: 'idempotency_begin_repeatable_read', text: 'begin isolation level repeatable read' },
+  SERIALIZABLE: { name: 'idempotency_begin_serializable', text: 'begin isolation level serializable' },
+};
+
+/** To the end of the transaction. */
+export const IDLE_LIMIT: Statement = {
+  name: 'idempotency_idle_limit',
+  text: `select set_config('idle_in_transaction_session_timeout', $1, true)`,
+};
+
+/** Part of what COMMIT would say: constraints that can wait for it are checked at once, with their locks kept. */
+export const CHECK_CONSTRAINTS: Statement = { name: 'idempotency_check_constraints', text: 'set constraints all immediate' };
 
 /** An empty query: Postgres takes it even in an aborted transaction, and starts its idle timer anew. */
 export const KEEP_ALIVE: Statement = { name: 'idempotency_keep_alive', text: '-- still running' };
-export const ROLL_BACK_TO_START: Statement = { name: 'idempotency_roll_back_to_start', text: 'rollback to savepoint idempotency_start' };
 export const COMMIT: Statement = { name: 'idempotency_commit', text: 'commit' };
 export const ROLL_BACK: Statement = { name: 'idempotency_roll_back', text: 'rollback' };
 

@@ -10,9 +10,9 @@ import { poolLender, type Lender, type Loan } from './loan.js';
 import { inTime } from './patience.js';
 import { PgTransaction } from './pg-transaction.js';
 import { deadlineIn, type Deadline } from './session.js';
-import { begin, type Statements } from './statements.js';
-import type { Tables } from './table-name.js';
+import { BEGIN, BEGIN_ISOLATED, IDLE_LIMIT, type Statements } from './statements.js';
 import { TransactionGate } from './transaction-gate.js';
+import type { TripStatement } from './trip.js';
 import { typeormLender } from './typeorm-loan.js';
 
 /** Whose connections the transactions of handlers are made on: a TypeORM DataSource's, or a plain pool's. */
@@ -20,10 +20,11 @@ export type Application = { readonly dataSource: DataSource } | { readonly pool:
 
 export interface TransactionsParts {
   readonly application: Application;
-  readonly tables: Tables;
   readonly sql: Statements;
   readonly held: HeldRows;
   readonly clock: Clock;
+  /** Whether the application's connections may keep our statements. */
+  readonly preparedStatements: boolean;
   readonly onStatement: ((name: string) => void) | undefined;
 }
 
@@ -38,9 +39,9 @@ export class Transactions {
   }
 
   async open(ownership: Ownership, settings: TransactionSettings): Promise<PgTransaction | undefined> {
-    const { isolation, idleMs, connectMs, guard, holdsRecord } = settings;
-    const held = holdsRecord ? ownership : undefined;
-    const beginning = begin(this.parts.tables, isolation, idleMs, held);
+    const { connectMs, guard } = settings;
+    const beginning = this.#beginning(ownership, settings);
+    const held = settings.holdsRecord ? ownership : undefined;
     const deadline = deadlineIn(this.parts.clock, connectMs);
     const gate = new TransactionGate(guard);
     const loan = await this.#borrow(gate, deadline);
@@ -54,6 +55,14 @@ export class Transactions {
       await transaction.rollBack();
       throw isIdempotencyError(cause) ? cause : new StoreUnavailable({ cause });
     }
+  }
+
+  #beginning({ id, owner }: Ownership, { isolation, idleMs, holdsRecord }: TransactionSettings): readonly TripStatement[] {
+    const beginning = [
+      { statement: isolation === undefined ? BEGIN : BEGIN_ISOLATED[isolation] },
+      { statement: IDLE_LIMIT, values: [Math.ceil(idleMs)] },
+    ];
+    return holdsRecord ? [...beginning, { statement: this.parts.sql.hold, values: [id, owner] }] : beginning;
   }
 
   /** Ends them all. The pool is the application's, and stays. */

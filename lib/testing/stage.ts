@@ -13,7 +13,7 @@ import type { INestApplication } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import type { Claim, Ownership } from '../contract/record.js';
 import type { IdempotencyStore } from '../contract/store.js';
-import type { RecordTransaction } from '../contract/transaction.js';
+import type { CommitResult, RecordTransaction } from '../contract/transaction.js';
 import type { ApplicationDatabase } from '../nest/module-store.js';
 import type { ResolvedOptions } from '../nest/resolve-options.js';
 import { APPLICATION, RESOLVED_OPTIONS, STORE } from '../nest/tokens.js';
@@ -216,23 +216,23 @@ export class Stage {
   /** A transaction of the application's, whose last moments are points as well. */
   #onStage(inner: RecordTransaction, owner: Ownership, holdsRecord: boolean): RecordTransaction {
     const whole = holdsRecord ? 'the transaction' : 'the phase';
+    const end = async (work: () => Promise<CommitResult>): Promise<CommitResult> => {
+      const result = await this.#around(owner, whole, undefined, work, 'committed');
+      if (result === undefined) await inner.rollBack();
+      if (holdsRecord) this.#ended(owner);
+      return result ?? { kind: 'refused', transient: false, cause: new SimulatedCrash() };
+    };
     return {
       manager: inner.manager,
       client: inner.client,
       keepAlive: () => this.#module(() => inner.keepAlive()),
       probe: () => (this.#isDead(owner) ? Promise.reject(new SimulatedCrash()) : this.#module(() => inner.probe())),
-      rollBackToStart: () => (this.#isDead(owner) ? Promise.reject(new SimulatedCrash()) : this.#module(() => inner.rollBackToStart())),
       savepoint: (work) => this.#module(() => inner.savepoint(() => this.#handler(work))),
-      complete: (owned, ...rest) => this.#before(owned, 'the answer is written', false, () => inner.complete(owned, ...rest)),
-      seal: (owned, ...rest) => this.#before(owned, 'its end is written', false, () => inner.seal(owned, ...rest)),
-      release: async (owned, ...rest) => !this.#isDead(owned) && this.#module(() => inner.release(owned, ...rest)),
+      write: (last) =>
+        this.#before(last.ownership, `${last.kind === 'complete' ? 'the answer' : 'its end'} is written`, false, () => inner.write(last)),
       recordStep: (owned, step) => this.#before(owned, `${stepOf(step)} is written`, false, () => inner.recordStep(owned, step)),
-      commit: async () => {
-        const result = await this.#around(owner, whole, undefined, () => inner.commit(), 'committed');
-        if (result === undefined) await inner.rollBack();
-        if (holdsRecord) this.#ended(owner);
-        return result ?? { kind: 'refused', transient: false, cause: new SimulatedCrash() };
-      },
+      commit: (last) => end(() => inner.commit(last)),
+      undo: (last) => end(() => inner.undo(last)),
       rollBack: async () => {
         await this.#module(() => inner.rollBack());
         if (holdsRecord) this.#ended(owner);

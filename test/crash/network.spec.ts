@@ -66,7 +66,7 @@ describe.each(VARIANTS)('a payment by $path', (variant) => {
     'is answered truly and done by a retry, once, where any line loses %s',
     async (loss) => {
       const { points } = await shop.pass(cutAt(variant, 'nowhere'));
-      if (variant.atomic) expect(points).toContain('before commit');
+      if (variant.atomic) expect(points).toContainEqual(expect.stringMatching(/^before .+ \+ idempotency_(complete|commit)$/));
       const sent = points.map((point, i) => ({ point, at: i + 1 })).filter(({ point }) => /^before (?!the call)/.test(point));
       const stopped = await Promise.all(sent.map(({ point, at }) => shop.stop(cutAt(variant, `${point}, and ${loss} lost`), at)));
       expect(stopped.map(({ stand }) => stand?.point)).toEqual(sent.map(({ point }) => point));
@@ -109,7 +109,10 @@ describe('a COMMIT that is still under way when the line breaks', () => {
   /** Returns when the COMMIT is under way and the line is broken. */
   async function breakAtCommit(through: StoppedShop): Promise<Stopped> {
     const { points } = await through.pass(cutAt(variant, 'nowhere'));
-    const stopped = await through.stop(cutAt(variant, 'within COMMIT'), points.indexOf('before commit') + 1);
+    const stopped = await through.stop(
+      cutAt(variant, 'within COMMIT'),
+      points.indexOf('before idempotency_complete_or_fail + idempotency_commit') + 1,
+    );
     await test.query(`select pg_advisory_lock(${COMMITS})`);
     lines.lose('the patience', stopped.stand?.port);
     stopped.stand?.goOn();

@@ -5,7 +5,7 @@ import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import type { PostgresStore } from '../../lib/store/postgres-store.js';
 import { barrier } from '../support/barrier.js';
 import { aClaim, anAnswer, HOUR, IN_TIME, LEASE_PASSED, openBench, owned, renewal, type Bench } from './store-fixture.js';
-import { begun, settings } from './transaction-fixture.js';
+import { answering, begun, releasing, settings } from './transaction-fixture.js';
 
 let bench: Bench;
 let store: PostgresStore;
@@ -41,16 +41,9 @@ async function found(): Promise<FoundRecord> {
 /** What the transaction may have done by the time somebody comes. */
 const PROGRESS = [
   ['it has begun', async () => undefined],
-  ['it has given the answer', () => transaction.complete(claim, anAnswer(), HOUR)],
-  ['it has given an answer that is old already', () => transaction.complete(claim, anAnswer(), -HOUR)],
-  ['it has given the key back', () => transaction.release(claim, HOUR)],
-  [
-    'it has taken everything back',
-    async () => {
-      await transaction.complete(claim, anAnswer(), HOUR);
-      await transaction.rollBackToStart();
-    },
-  ],
+  ['it has given the answer', () => transaction.write(answering(claim))],
+  ['it has given an answer that is old already', () => transaction.write(answering(claim, anAnswer(), -HOUR))],
+  ['it has given the key back', () => transaction.write(releasing(claim))],
 ] as const;
 
 describe.each(PROGRESS)('when %s', (_, progress) => {
@@ -77,8 +70,7 @@ it('is not written to by those who look, which under REPEATABLE READ would undo 
   await rival.find(claim.identity);
   await rival.stats();
   await store.renew([renewal(claim)], IN_TIME);
-  expect(await transaction.complete(claim, anAnswer(), HOUR)).toBe(true);
-  expect(await transaction.commit()).toEqual({ kind: 'committed' });
+  expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
   expect(await found()).toMatchObject({ state: 'completed' });
 });
 
@@ -125,9 +117,8 @@ it('is taken hold of only when no renewal that names it is under way', async () 
   await completing;
   expect(await renewing).toEqual([next.id]);
   const held = await beginning;
-  expect(sent.slice(-2)).toEqual(['idempotency_renew', 'idempotency_begin']);
-  expect(await held.complete(next, anAnswer(), HOUR)).toBe(true);
-  expect(await held.commit()).toEqual({ kind: 'committed' });
+  expect(sent.slice(-4)).toEqual(['idempotency_renew', 'idempotency_begin_repeatable_read', 'idempotency_idle_limit', 'idempotency_hold']);
+  expect(await held.commit(answering(next))).toEqual({ kind: 'committed' });
 });
 
 it('is one transaction’s or one rival’s, never both’s', async () => {

@@ -12,7 +12,7 @@ import { startTcpProxy } from '../support/tcp-proxy.js';
 import { anAdmission } from '../unit/engine-fixture.js';
 import { mute, poolerTo, stoppedClock } from './pool-fixture.js';
 import { HOUR, IN_TIME, SECOND, aClaim, anAnswer, openBench, owned, type Bench } from './store-fixture.js';
-import { begun } from './transaction-fixture.js';
+import { answering, begun, sealing } from './transaction-fixture.js';
 
 const CHANNEL = channelOf(tablesIn('public').records);
 const MINUTE = 60 * SECOND;
@@ -161,7 +161,7 @@ describe('who listens elsewhere', () => {
     const claim = await owned(owner);
     const theirs = await listening(elsewhere, claim.id);
     const transaction = await begun(owner, claim);
-    expect(await transaction.complete(claim, anAnswer(), HOUR)).toBe(true);
+    expect(await transaction.write(answering(claim))).toBe(true);
     await heardAll(elsewhere);
     expect(theirs.hints).toBe(1);
     expect(await transaction.commit()).toEqual({ kind: 'committed' });
@@ -173,9 +173,7 @@ describe('who listens elsewhere', () => {
     const claim = await owned(owner);
     const theirs = await listening(elsewhere, claim.id);
     const transaction = await begun(owner, claim);
-    await transaction.rollBackToStart();
-    await transaction.seal(claim, 422, HOUR);
-    await transaction.commit();
+    expect(await transaction.undo(sealing(claim, 422))).toEqual({ kind: 'committed' });
     await until(() => theirs.hints === 2);
   });
 
@@ -183,7 +181,7 @@ describe('who listens elsewhere', () => {
     const claim = await owned(owner);
     const theirs = await listening(elsewhere, claim.id);
     const transaction = await begun(owner, claim);
-    await transaction.complete(claim, anAnswer(), HOUR);
+    await transaction.write(answering(claim));
     await transaction.rollBack();
     await heardAll(elsewhere);
     expect(theirs.hints).toBe(1);
@@ -219,7 +217,7 @@ describe('who listens elsewhere', () => {
   it('is not told when its owner is just about to end the record, and need not be', async () => {
     const claim = await owned(owner);
     const transaction = await begun(owner, claim);
-    await transaction.complete(claim, anAnswer(), HOUR);
+    await transaction.write(answering(claim));
     const late = ear(elsewhere, claim.id);
     await heardAll(elsewhere); // it has been asked for in vain by now: one connection serves them in turn
     await transaction.commit();
@@ -255,8 +253,7 @@ describe('when nobody listens', () => {
       await owner.release(await owned(owner), HOUR, IN_TIME);
       const claim = await owned(owner);
       const transaction = await begun(owner, claim);
-      await transaction.complete(claim, anAnswer(), HOUR);
-      await transaction.commit();
+      await transaction.commit(answering(claim));
     };
     expect(await sentDuring(settleAll)).toEqual([]);
     expect(await locks()).toBe(0);

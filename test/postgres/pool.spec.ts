@@ -242,8 +242,15 @@ describe('statements', () => {
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
     const application = { pool: bench.pool };
     const notifications = { listen: () => () => undefined, close: async () => undefined };
-    const common = { schema: 'public', sharedStatements: true, storeTimeoutMs: IN_TIME, clock: systemClock };
-    const store = new PostgresStore({ session, notifications, application, ...common });
+    const common = {
+      application,
+      schema: 'public',
+      preparedStatements,
+      sharedStatements: true,
+      storeTimeoutMs: IN_TIME,
+      clock: systemClock,
+    };
+    const store = new PostgresStore({ session, notifications, ...common });
     await completed(store);
     await completed(store);
     const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };

@@ -17,7 +17,7 @@ import {
   SECOND,
   type Bench,
 } from './store-fixture.js';
-import { begun } from './transaction-fixture.js';
+import { answering, begun } from './transaction-fixture.js';
 
 let bench: Bench;
 let store: PostgresStore;
@@ -133,8 +133,7 @@ describe('recordStep', () => {
 
     const kept = await begun(store, claim);
     await kept.recordStep(claim, { name: 'book', result: Buffer.from('1') });
-    await kept.complete(claim, anAnswer(), HOUR);
-    await kept.commit();
+    await kept.commit(answering(claim));
     expect((await store.find(claim.identity))?.steps).toEqual(['book']);
   });
 });

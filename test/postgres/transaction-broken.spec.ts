@@ -4,8 +4,8 @@ import { connect } from 'node:net';
 import type { Claim } from '../../lib/contract/record.js';
 import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import { listen, type Listener } from './pool-fixture.js';
-import { aClaim, anAnswer, HOUR, IN_TIME, LEASE_PASSED, openBench, owned, type Bench } from './store-fixture.js';
-import { begun, makeLedger, notes, nothingIsLent, SHOPS, type Shop } from './transaction-fixture.js';
+import { aClaim, HOUR, IN_TIME, LEASE_PASSED, openBench, owned, type Bench } from './store-fixture.js';
+import { answering, begun, makeLedger, notes, nothingIsLent, releasing, sealing, SHOPS, type Shop } from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -31,16 +31,6 @@ async function isFree(claim: Claim, store: Shop['store']): Promise<void> {
   expect(await store.claim(aClaim(claim.identity), IN_TIME)).toEqual({ kind: 'claimed', attempt: 1 });
 }
 
-/** Whatever of the two tells it first. */
-async function ended(transaction: RecordTransaction, claim: Claim): Promise<unknown> {
-  const failed = await transaction.complete(claim, anAnswer(), HOUR).then(
-    () => undefined,
-    (error: unknown) => ({ kind: 'failed', cause: error }),
-  );
-  if (failed !== undefined) await transaction.rollBack();
-  return failed ?? transaction.commit();
-}
-
 describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
@@ -53,8 +43,7 @@ describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
     const claim = await owned(shop.store);
     const transaction = await begun(shop.store, claim);
     await shop.query(transaction, 'insert into slot values (1), (1)');
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toMatchObject({ kind: 'refused', transient: false, cause: { code: '23505' } });
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'refused', transient: false, cause: { code: '23505' } });
     expect((await bench.pool.query('select from slot')).rowCount).toBe(0);
     await isFree(claim, shop.store);
   });
@@ -68,7 +57,7 @@ describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
     for (const transaction of [first, second]) await shop.query(transaction, 'select sum(amount) from balance');
     await shop.query(first, 'update balance set amount = 1 where id = 1');
     await shop.query(second, 'update balance set amount = 1 where id = 2');
-    const ends = [await ended(first, claims[0]), await ended(second, claims[1])];
+    const ends = [await first.commit(answering(claims[0])), await second.commit(answering(claims[1]))];
     expect(ends).toEqual([{ kind: 'committed' }, expect.objectContaining({ cause: expect.objectContaining({ code: '40001' }) })]);
     expect((await bench.pool.query('select amount from balance order by id')).rows).toEqual([{ amount: 1 }, { amount: 0 }]);
     await isFree(claims[1], shop.store);
@@ -84,9 +73,9 @@ describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
       quiet(shop.query(first, 'update balance set amount = 1 where id = 2')),
       quiet(shop.query(second, 'update balance set amount = 2 where id = 1')),
     ]);
-    const ends = await Promise.all([ended(first, claims[0]), ended(second, claims[1])]);
+    const ends = await Promise.all([first.commit(answering(claims[0])), second.commit(answering(claims[1]))]);
     expect(ends).toContainEqual({ kind: 'committed' });
-    expect(ends).toContainEqual({ kind: 'failed', cause: expect.objectContaining({ code: '40P01' }) });
+    expect(ends).toContainEqual({ kind: 'refused', transient: true, cause: expect.objectContaining({ code: '40P01' }) });
   });
 
   it.each([
@@ -126,9 +115,10 @@ describe.each(SHOPS)('a connection that breaks (%s)', (_, open) => {
     expect(found).toMatchObject({ kind: 'found', record: { state: 'lost' } }); // free at once
     await expect(shop.write(transaction, 'charged')).rejects.toBeInstanceOf(Error);
     await transaction.keepAlive();
-    await expect(transaction.rollBackToStart()).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
-    await expect(transaction.complete(claim, anAnswer(), HOUR)).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
-    expect(await transaction.commit()).toMatchObject({ kind: 'unknown' });
+    await expect(transaction.probe()).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
+    await expect(transaction.write(answering(claim))).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
+    // Nothing was sent that could have come through.
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'refused', cause: { code: 'IDEMPOTENCY_STORE_UNAVAILABLE' } });
     expect(await shop.store.outcomeOf(claim, IN_TIME)).toBe('rolled-back');
     expect(await notes(bench)).toEqual([]);
     await (await begun(shop.store, claim)).rollBack(); // the pool of one has a new one
@@ -164,7 +154,7 @@ describe.each(SHOPS)('a connection that breaks (%s)', (_, open) => {
 
 type Cut = 'before' | 'after' | 'unsent' | 'unanswered';
 
-/** Cuts the line at a COMMIT: before or after Postgres has had it; or keeps it, or the answer to it, and says nothing. */
+/** Cuts the line at a transaction's end: before or after Postgres has had it; or keeps it, or the answer to it, and says nothing. */
 async function commitCutter(url: string, cut: Cut): Promise<Listener & { readonly url: string }> {
   const { hostname, port } = new URL(url);
   const listener = await listen((client) => {
@@ -172,7 +162,7 @@ async function commitCutter(url: string, cut: Cut): Promise<Listener & { readonl
     const end = (): void => void (client.destroy(), server.destroy());
     let committing = false;
     client.on('data', (bytes: Buffer) => {
-      committing ||= bytes.includes('commit\0');
+      committing ||= bytes.includes('commit\0') || bytes.includes('rollback\0');
       if (committing && cut === 'before') end();
       else if (!committing || cut !== 'unsent') server.write(bytes);
     });
@@ -208,16 +198,14 @@ describe.each(SHOPS)('a COMMIT that is not answered (%s)', (_, open) => {
 
   it.each<Cut>(['after', 'unanswered'])('though it went through (%s) is told as committed', async (cut) => {
     await cutAt(cut);
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toMatchObject({ kind: 'unknown' });
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'unknown' });
     expect(await outcome()).toBe('committed');
     expect(await notes(bench)).toEqual(['charged']);
   });
 
   it('since it never arrived is told as rolled back', async () => {
     await cutAt('before');
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toMatchObject({ kind: 'unknown' });
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'unknown' });
     expect(await outcome()).toBe('rolled-back');
     expect(await notes(bench)).toEqual([]);
     await isFree(claim, shop.store);
@@ -228,8 +216,7 @@ describe.each(SHOPS)('a COMMIT that is not answered (%s)', (_, open) => {
     shop = await open(bench, { url: cutter.url });
     claim = await owned(shop.store);
     const other = await begun(shop.store, claim);
-    await other.complete(claim, anAnswer(), HOUR);
-    const committing = other.commit();
+    const committing = other.commit(answering(claim));
     expect(await outcome(2_000)).toBeUndefined(); // Postgres gives up a tenth of that before we give up Postgres
     await cutter.close();
     expect(await committing).toMatchObject({ kind: 'unknown' });
@@ -237,20 +224,18 @@ describe.each(SHOPS)('a COMMIT that is not answered (%s)', (_, open) => {
   });
 
   it.each([
-    ['a seal', (t: RecordTransaction) => t.seal(claim, 200, HOUR), 'committed'],
-    ['a record that was opened', (t: RecordTransaction) => t.release(claim, HOUR), 'committed'],
-  ])('of %s is told as well', async (_kind, end, expected) => {
+    ['a seal', (t: RecordTransaction) => t.commit(sealing(claim, 200))],
+    ['a record that was opened', (t: RecordTransaction) => t.undo(releasing(claim))],
+  ])('of %s is told as well', async (_kind, end) => {
     await cutAt('after');
     await shop.store.recordStep(claim, { name: 'charge', result: Buffer.from('1') }, IN_TIME);
-    await end(transaction);
-    expect(await transaction.commit()).toMatchObject({ kind: 'unknown' });
-    expect(await outcome()).toBe(expected);
+    expect(await end(transaction)).toMatchObject({ kind: 'unknown' });
+    expect(await outcome()).toBe('committed');
   });
 
   it('of a key that was given back leaves nothing to do', async () => {
     await cutAt('after');
-    await transaction.release(claim, HOUR);
-    expect(await transaction.commit()).toMatchObject({ kind: 'unknown' });
+    expect(await transaction.undo(releasing(claim))).toMatchObject({ kind: 'unknown' });
     expect(await outcome()).toBe('rolled-back');
     expect(await shop.store.release(claim, HOUR, IN_TIME)).toBe('absent');
   });

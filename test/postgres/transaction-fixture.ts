@@ -2,9 +2,9 @@
 import { Pool } from 'pg';
 import { DataSource, EntitySchema, type EntityManager } from 'typeorm';
 import type { Ownership } from '../../lib/contract/record.js';
-import type { RecordTransaction, TransactionSettings } from '../../lib/contract/transaction.js';
+import type { KeepingWrite, LastWrite, RecordTransaction, TransactionSettings } from '../../lib/contract/transaction.js';
 import type { Application, PostgresStore } from '../../lib/store/postgres-store.js';
-import { IN_TIME, SECOND, type Bench } from './store-fixture.js';
+import { anAnswer, HOUR, IN_TIME, SECOND, type Bench } from './store-fixture.js';
 
 export interface Entry {
   id?: number;
@@ -105,3 +105,13 @@ export async function begun(
   if (transaction === undefined) throw new Error('The claim was lost.');
   return transaction;
 }
+
+/** The ways in which a record ends. */
+export const answering = (ownership: Ownership, answer = anAnswer(), retentionMs = HOUR): KeepingWrite => ({
+  kind: 'complete',
+  ownership,
+  answer,
+  retentionMs,
+});
+export const sealing = (ownership: Ownership, status?: number): KeepingWrite => ({ kind: 'seal', ownership, status, retentionMs: HOUR });
+export const releasing = (ownership: Ownership): LastWrite => ({ kind: 'release', ownership, retentionMs: HOUR });

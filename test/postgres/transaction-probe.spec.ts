@@ -1,8 +1,8 @@
 /** What a transaction can be told before its COMMIT, and would otherwise be told by it. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import type { RecordTransaction } from '../../lib/contract/transaction.js';
-import { aClaim, anAnswer, HOUR, openBench, owned, type Bench } from './store-fixture.js';
-import { begun, makeLedger, nothingIsLent, SHOPS, type Shop } from './transaction-fixture.js';
+import { aClaim, openBench, owned, type Bench } from './store-fixture.js';
+import { answering, begun, makeLedger, nothingIsLent, SHOPS, type Shop } from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -33,8 +33,7 @@ describe.each(SHOPS)('a probe (%s)', (_, open) => {
       const transaction = await begun(shop.store, claim, { isolation });
       await shop.write(transaction, 'charged');
       await transaction.probe();
-      expect(await transaction.complete(claim, anAnswer(), HOUR)).toBe(true);
-      expect(await transaction.commit()).toEqual({ kind: 'committed' });
+      expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     }
   });
 
@@ -60,8 +59,7 @@ describe.each(SHOPS)('a probe (%s)', (_, open) => {
     const transaction = await begun(shop.store, claim);
     await transaction.savepoint(() => shop.query(transaction, 'insert into seats values (1), (1)'));
     await expect(transaction.probe()).rejects.toMatchObject({ code: '23505' });
-    await expect(transaction.complete(claim, anAnswer(), HOUR)).rejects.toMatchObject({ code: '23505' });
-    await transaction.rollBack();
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'refused', cause: { code: '23505' } });
   });
 
   it('undoes nothing: what comes after it is checked at once', async () => {

@@ -1,8 +1,23 @@
 /** The application's transactions while nothing breaks: what is committed, what is undone, and who may use them. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { Claim } from '../../lib/contract/record.js';
+import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import { barrier } from '../support/barrier.js';
 import { aClaim, anAnswer, HOUR, IN_TIME, openBench, owned, type Bench } from './store-fixture.js';
-import { begun, makeLedger, managerOf, notes, nothingIsLent, settings, SHOPS, typeormShop, type Shop } from './transaction-fixture.js';
+import {
+  answering,
+  begun,
+  makeLedger,
+  managerOf,
+  notes,
+  nothingIsLent,
+  releasing,
+  sealing,
+  settings,
+  SHOPS,
+  typeormShop,
+  type Shop,
+} from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -11,11 +26,6 @@ beforeAll(async () => {
 });
 beforeEach(() => bench.pool.query('truncate ledger'));
 afterAll(() => bench.close());
-
-async function isHeld(id: string): Promise<boolean> {
-  const { rowCount } = await bench.pool.query('select from idempotency_records where id = $1 for key share skip locked', [id]);
-  return rowCount === 0;
-}
 
 const misused = { code: 'IDEMPOTENCY_TRANSACTION_MISUSED' };
 
@@ -31,9 +41,8 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     const claim = await owned(shop.store);
     const transaction = await begun(shop.store, claim);
     await shop.write(transaction, 'charged');
-    expect(await transaction.complete(claim, anAnswer(), HOUR)).toBe(true);
     expect([await notes(bench), await shop.store.find(claim.identity)]).toMatchObject([[], { state: 'running' }]);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     expect([await notes(bench), await shop.store.find(claim.identity)]).toMatchObject([['charged'], { state: 'completed' }]);
     expect(await shop.store.claim(aClaim(claim.identity), IN_TIME)).toMatchObject({ record: { answer: anAnswer() } });
   });
@@ -42,22 +51,19 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     const claim = await owned(shop.store);
     const transaction = await begun(shop.store, claim);
     await shop.write(transaction, 'charged');
-    await transaction.complete(claim, anAnswer(), HOUR);
+    await transaction.write(answering(claim));
     await transaction.rollBack();
     await transaction.rollBack();
     expect([await notes(bench), await shop.store.find(claim.identity)]).toMatchObject([[], { state: 'running' }]);
     expect(await shop.store.release(claim, HOUR, IN_TIME)).toBe('freed');
   });
 
-  it('undoes what the handler did, holds the row all the same, and keeps the answer', async () => {
+  it('undoes what the handler did, and keeps the answer', async () => {
     const claim = await owned(shop.store);
     const transaction = await begun(shop.store, claim);
     await shop.write(transaction, 'charged');
     await shop.query(transaction, 'select 1/0').catch(() => undefined);
-    await transaction.rollBackToStart();
-    expect(await isHeld(claim.id)).toBe(true);
-    expect(await transaction.complete(claim, anAnswer({ status: 422 }), HOUR)).toBe(true);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.undo(answering(claim, anAnswer({ status: 422 })))).toEqual({ kind: 'committed' });
     expect([await notes(bench), await shop.store.find(claim.identity)]).toMatchObject([[], { state: 'completed', status: 422 }]);
   });
 
@@ -65,14 +71,12 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     const [sealed, freed, opened] = [await owned(shop.store), await owned(shop.store), await owned(shop.store)];
     await shop.store.recordStep(opened, { name: 'charge', result: Buffer.from('1') }, IN_TIME);
     const ends = [
-      [sealed, (t: Awaited<ReturnType<typeof begun>>) => t.seal(sealed, 200, HOUR)],
-      [freed, (t: Awaited<ReturnType<typeof begun>>) => t.release(freed, HOUR)],
-      [opened, (t: Awaited<ReturnType<typeof begun>>) => t.release(opened, HOUR)],
+      [sealed, (t: RecordTransaction) => t.commit(sealing(sealed, 200))],
+      [freed, (t: RecordTransaction) => t.undo(releasing(freed))],
+      [opened, (t: RecordTransaction) => t.undo(releasing(opened))],
     ] as const;
     for (const [claim, end] of ends) {
-      const transaction = await begun(shop.store, claim);
-      expect(await end(transaction)).toBe(true);
-      expect(await transaction.commit()).toEqual({ kind: 'committed' });
+      expect(await end(await begun(shop.store, claim))).toEqual({ kind: 'committed' });
     }
     expect(await shop.store.find(sealed.identity)).toMatchObject({ state: 'sealed', status: 200 });
     expect(await shop.store.find(freed.identity)).toBeUndefined();
@@ -100,14 +104,20 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     },
   );
 
-  it('sends one message to begin, one for the answer and one to commit', async () => {
+  it('sends what begins it and what ends it', async () => {
     const sent: string[] = [];
     const store = bench.store({ application: shop.application, onStatement: (name) => sent.push(name) });
     const claim = await owned(store);
     const transaction = await begun(store, claim);
-    await transaction.complete(claim, anAnswer(), HOUR);
-    await transaction.commit();
-    expect(sent).toEqual(['idempotency_claim', 'idempotency_begin', 'idempotency_complete', 'idempotency_commit']);
+    await transaction.commit(answering(claim));
+    expect(sent).toEqual([
+      'idempotency_claim',
+      'idempotency_begin',
+      'idempotency_idle_limit',
+      'idempotency_hold',
+      'idempotency_complete_or_fail',
+      'idempotency_commit',
+    ]);
   });
 
   it('looks again when the row was written to in the instant in which it begins', async () => {
@@ -120,14 +130,20 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     await writer.query('commit');
     writer.release();
     const transaction = await beginning;
-    expect(await transaction.complete(claim, anAnswer(), HOUR)).toBe(true);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
   });
 
   it('refuses everything from the moment at which it begins to end', async () => {
-    for (const end of ['commit', 'rollBack', 'rollBackToStart'] as const) {
-      const transaction = await begun(shop.store, await owned(shop.store));
-      const ended = transaction[end]();
+    const ends = [
+      (t: RecordTransaction) => t.commit(),
+      (t: RecordTransaction, claim: Claim) => t.commit(answering(claim)),
+      (t: RecordTransaction, claim: Claim) => t.undo(answering(claim)),
+      (t: RecordTransaction) => t.rollBack(),
+    ];
+    for (const end of ends) {
+      const claim = await owned(shop.store);
+      const transaction = await begun(shop.store, claim);
+      const ended = end(transaction, claim);
       await expect(shop.write(transaction, 'too late')).rejects.toMatchObject(misused);
       await ended;
       await expect(shop.write(transaction, 'too late')).rejects.toMatchObject(misused);
@@ -145,8 +161,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     const second = await begun(narrow.store, claim);
     await expect(narrow.write(first, 'stray')).rejects.toMatchObject(misused);
     await narrow.write(second, 'mine');
-    await second.complete(claim, anAnswer(), HOUR);
-    await second.commit();
+    await second.commit(answering(claim));
     expect(await notes(bench)).toEqual(['mine']);
     await narrow.close();
   });
@@ -157,8 +172,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
       const claim = await owned(shop.store);
       const transaction = await begun(shop.store, claim);
       await expect(shop.query(transaction, text)).rejects.toMatchObject(misused);
-      await transaction.complete(claim, anAnswer(), HOUR);
-      expect(await transaction.commit()).toEqual({ kind: 'committed' });
+      expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     },
   );
 
@@ -166,8 +180,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     const claim = await owned(shop.store);
     const transaction = await begun(shop.store, claim);
     await shop.query(transaction, 'select 1; commit');
-    await expect(transaction.complete(claim, anAnswer(), HOUR)).rejects.toMatchObject(misused);
-    expect(await transaction.commit()).toMatchObject({ kind: 'refused', cause: misused });
+    expect(await transaction.commit(answering(claim))).toMatchObject({ kind: 'refused', cause: misused });
     expect(await shop.store.find(claim.identity)).toMatchObject({ state: 'running' });
   });
 
@@ -183,8 +196,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     ]) {
       await shop.query(transaction, text);
     }
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     expect(await notes(bench)).toEqual([]);
   });
 
@@ -201,8 +213,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     await transaction.keepAlive();
     within = false;
     await shop.write(transaction, 'after');
-    await transaction.complete(claim, anAnswer(), HOUR);
-    await transaction.commit();
+    await transaction.commit(answering(claim));
     expect(await notes(bench)).toEqual(['before', 'after']);
   });
 
@@ -221,8 +232,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     expect(result).toBe('kept');
     const swallowed = transaction.savepoint(async () => void (await shop.query(transaction, 'select nonsense').catch(() => undefined)));
     await expect(swallowed).rejects.toMatchObject({ code: '42703' });
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     expect(await notes(bench)).toEqual(['outer']);
   });
 
@@ -236,8 +246,8 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
   it('completes an execution within it as well, which a rollback undoes', async () => {
     const [outer, inner] = [await owned(shop.store), await owned(shop.store)];
     const transaction = await begun(shop.store, outer);
-    expect(await transaction.complete(inner, anAnswer(), HOUR)).toBe(true);
-    expect(await transaction.complete(aClaim(), anAnswer(), HOUR)).toBe(false);
+    expect(await transaction.write(answering(inner))).toBe(true);
+    expect(await transaction.write(answering(aClaim()))).toBe(false);
     expect(await shop.store.renew([{ ...inner, leaseMs: HOUR }], IN_TIME)).toEqual([inner.id]); // left out, and not lost
     await transaction.rollBack();
     expect(await shop.store.find(inner.identity)).toMatchObject({ state: 'running' });
@@ -255,8 +265,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
         if ((arrived += 1) <= size) await gate.arrive(); // the first ones hold every connection
         await shop.store.recordStep(claim, { name: 'charge', result: Buffer.from('1') }, IN_TIME);
         await shop.write(transaction, 'charged');
-        await transaction.complete(claim, anAnswer(), HOUR);
-        expect(await transaction.commit()).toEqual({ kind: 'committed' });
+        expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
       }),
     );
     expect(await notes(bench)).toHaveLength(3 * size);
@@ -282,20 +291,22 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     await shop.write(transaction, 'charged');
     await passing.close();
     await expect(shop.write(transaction, 'charged')).rejects.toMatchObject(misused);
-    await expect(transaction.complete(claim, anAnswer(), HOUR)).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE' });
-    expect(await transaction.commit()).toMatchObject({ kind: 'refused' });
+    expect(await transaction.commit(answering(claim))).toMatchObject({
+      kind: 'refused',
+      cause: { code: 'IDEMPOTENCY_STORE_UNAVAILABLE' },
+    });
     expect(await notes(bench)).toEqual([]);
     await (await begun(shop.store, claim)).rollBack();
   });
 });
 
-describe('what goes into the text of a message', () => {
-  it('is refused when it is neither an id nor a level of isolation', async () => {
+describe('what a caller hands in', () => {
+  it('never becomes part of a statement', async () => {
     const { store, close } = await typeormShop(bench);
     const evil = `x'; drop table ledger; --`;
-    await expect(store.transaction({ ...aClaim(), owner: evil }, settings())).rejects.toThrow(TypeError);
-    await expect(store.transaction({ ...aClaim(), id: evil }, settings())).rejects.toThrow(TypeError);
-    await expect(store.transaction(aClaim(), settings({ isolation: evil as never }))).rejects.toThrow(TypeError);
+    await expect(store.transaction({ ...aClaim(), owner: evil }, settings())).rejects.toBeInstanceOf(Error);
+    await expect(store.transaction({ ...aClaim(), id: evil }, settings())).rejects.toBeInstanceOf(Error);
+    await expect(store.transaction(aClaim(), settings({ isolation: evil as never }))).rejects.toBeInstanceOf(Error);
     expect(await notes(bench)).toEqual([]);
     await close();
   });
@@ -319,8 +330,7 @@ describe('TypeORM’s manager', () => {
       await inner.transaction('SERIALIZABLE', async (innermost) => innermost.query('select 1/0'));
     });
     await expect(failed).rejects.toThrow('division by zero');
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
     expect(await notes(bench)).toEqual(['kept']);
   });
 
@@ -337,8 +347,7 @@ describe('TypeORM’s manager', () => {
     expect(() => connection.query('commit')).toThrow(expect.objectContaining(misused));
     await runner.startTransaction();
     await runner.commitTransaction();
-    await transaction.complete(claim, anAnswer(), HOUR);
-    expect(await transaction.commit()).toEqual({ kind: 'committed' });
+    expect(await transaction.commit(answering(claim))).toEqual({ kind: 'committed' });
   });
 
   it('refuses all its ways once that is over', async () => {

@@ -44,6 +44,7 @@ export class FatalPoints {
       const answered = (): void => pass(`${name}, answered`);
       const callback = args.findLastIndex((arg) => typeof arg === 'function');
       if (callback !== -1) args[callback] = before(answered, args[callback] as Callable);
+      if (isTrip(args[0])) args[0].callback = before(answered, args[0].callback);
       pass(`${name}, not sent`);
       const result = query.apply(this, args);
       setImmediate(() => pass(`${name}, sent`)); // it has left this process by then, and Postgres may be anywhere
@@ -75,7 +76,18 @@ function before(first: () => void, then: Callable): Callable {
   };
 }
 
+/** Several statements in one: it submits itself, and hears of its answer by a callback. */
+interface Trip {
+  readonly names: readonly string[];
+  callback: Callable;
+}
+
+function isTrip(query: unknown): query is Trip {
+  return typeof query === 'object' && query !== null && 'names' in query;
+}
+
 function nameOf(query: unknown): string {
+  if (isTrip(query)) return query.names.join(' + ');
   const { name, text } = typeof query === 'string' ? { name: undefined, text: query } : (query as { name?: string; text?: string });
   const words = (text ?? 'a query').replace(/[\s"]+/g, ' ').trim();
   return name ?? words.slice(0, 40);

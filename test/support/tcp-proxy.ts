@@ -11,8 +11,8 @@ export interface TcpProxy {
   readonly url: string;
   /** Names of the statements that clients have sent, in their order; the text of those without one. */
   readonly statements: readonly string[];
-  /** How often a client has spoken after the server had; statements that leave together are one. */
-  readonly roundTrips: number;
+  /** The same by round trips: what was sent before anybody waited for an answer. */
+  readonly trips: readonly (readonly string[])[];
   /** Connections that were asked for so far, whatever became of them. */
   readonly connections: number;
   /** Ends every connection, and every new one at once, as a server that is down. */
@@ -35,8 +35,8 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
   const { hostname, port: serverPort } = new URL(url);
   const lines = new Set<Line>();
   const statements: string[] = [];
+  const trips: (readonly string[])[] = [];
   let connections = 0;
-  let roundTrips = 0;
   let mode: 'open' | 'cut' | 'hang' = 'open';
   let losing: { readonly statement: string; readonly lost: () => void } | undefined;
 
@@ -55,23 +55,22 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
       },
     };
     let losesAnswer: (() => void) | undefined;
-    let clientsTurn = true;
-    const frontend = new FrontendMessages((statement) => {
-      statements.push(statement);
-      if (losing?.statement !== statement) return;
-      losesAnswer = losing.lost;
-      losing = undefined;
-    });
+    const frontend = new FrontendMessages(
+      (statement) => {
+        statements.push(statement);
+        if (losing?.statement !== statement) return;
+        losesAnswer = losing.lost;
+        losing = undefined;
+      },
+      (trip) => void trips.push(trip),
+    );
     const pass = (to: Socket, bytes: Buffer): void => void (mode === 'hang' ? held.push({ to, bytes }) : to.write(bytes));
     lines.add(line);
     client.on('data', (bytes: Buffer) => {
-      if (clientsTurn) roundTrips += 1;
-      clientsTurn = false;
       frontend.read(bytes);
       pass(server, bytes);
     });
     server.on('data', (bytes: Buffer) => {
-      clientsTurn = true;
       if (losesAnswer === undefined) return pass(client, bytes);
       line.break();
       losesAnswer();
@@ -88,11 +87,9 @@ export async function startTcpProxy(url: string): Promise<TcpProxy> {
   return {
     url: Object.assign(new URL(url), { port: String(port) }).href,
     statements,
+    trips,
     get connections() {
       return connections;
-    },
-    get roundTrips() {
-      return roundTrips;
     },
     cut() {
       mode = 'cut';
@@ -120,7 +117,12 @@ class FrontendMessages {
   #unread: Buffer = Buffer.alloc(0);
   #started = false;
 
-  constructor(private readonly onStatement: (name: string) => void) {}
+  #trip: string[] = [];
+
+  constructor(
+    private readonly onStatement: (name: string) => void,
+    private readonly onTrip: (statements: readonly string[]) => void,
+  ) {}
 
   read(bytes: Buffer): void {
     this.#unread = Buffer.concat([this.#unread, bytes]);
@@ -138,13 +140,22 @@ class FrontendMessages {
 
   #see(message: Buffer): void {
     const [first = '', second = ''] = message.subarray(5).toString('latin1').split('\0', 2);
-    if (message[0] === BIND) this.onStatement(second);
-    if (message[0] === SIMPLE_QUERY) this.onStatement(first);
+    if (message[0] === BIND) this.#sent(second);
+    if (message[0] === SIMPLE_QUERY) this.#sent(first);
+    if (message[0] !== SYNC && message[0] !== SIMPLE_QUERY) return;
+    this.onTrip(this.#trip);
+    this.#trip = [];
+  }
+
+  #sent(statement: string): void {
+    this.#trip.push(statement);
+    this.onStatement(statement);
   }
 }
 
-/** “Bind” names a portal and then the statement; “Query” has the text. */
+/** “Bind” names a portal and then the statement; “Query” has the text; “Sync” asks for the answers. */
 const BIND = 0x42;
+const SYNC = 0x53;
 const SIMPLE_QUERY = 0x51;
 
 function ignored(): void {

@@ -84,7 +84,7 @@ describe('while it runs', () => {
     expect(asked).toEqual(['keepAlive', 'keepAlive', 'keepAlive']);
     await engine.settle(execution, KEEP);
     await clock.advance(600 * SECOND);
-    expect(asked.slice(3)).toEqual(['complete', 'commit']);
+    expect(asked.slice(3)).toEqual(['commit complete']);
     expect(clock.pending).toBe(0);
   });
 
@@ -101,16 +101,16 @@ describe('while it runs', () => {
 });
 
 describe('its end', () => {
-  it.each<[string, Ending, string[], string]>([
-    ['kept', KEEP, ['complete', 'commit'], 'completed'],
-    ['kept, its rows not', UNDO, ['rollBackToStart', 'complete', 'commit'], 'completed'],
-    ['sealed', { kind: 'seal', status: 200, undo: false }, ['seal', 'commit'], 'sealed'],
-    ['sealed, its rows not', { kind: 'seal', undo: true }, ['rollBackToStart', 'seal', 'commit'], 'sealed'],
-    ['free', FREE, ['rollBackToStart', 'release', 'commit'], 'released'],
-  ])('%s: is written in the transaction, in this order, and leaves', async (_, ending, order, event) => {
+  it.each<[string, Ending, string, string]>([
+    ['kept', KEEP, 'commit complete', 'completed'],
+    ['kept, its rows not', UNDO, 'undo, complete', 'completed'],
+    ['sealed', { kind: 'seal', status: 200, undo: false }, 'commit seal', 'sealed'],
+    ['sealed, its rows not', { kind: 'seal', undo: true }, 'undo, seal', 'sealed'],
+    ['free', FREE, 'undo, release', 'released'],
+  ])('%s: is written in the transaction’s last trip, and leaves', async (_, ending, trip, event) => {
     const { engine, execution, asked, log, store } = await anAtomicExecution();
     expect(await engine.settle(execution, ending)).toEqual({ kind: 'send' });
-    expect(asked).toEqual(order);
+    expect(asked).toEqual([trip]);
     expect(log.types).toEqual(['claimed', event]);
     expect(store.calls.map(({ method }) => method)).toEqual(['claim', 'transaction']);
   });
@@ -129,7 +129,7 @@ describe('its end', () => {
   });
 
   it('that can’t be written is refused, nothing is committed, and the key is given back', async () => {
-    const { engine, execution, asked, store } = await anAtomicExecution({ complete: failing });
+    const { engine, execution, asked, store } = await anAtomicExecution({ commit: failing });
     expect(await engine.settle(execution, KEEP)).toMatchObject({
       kind: 'refuse',
       error: { code: 'IDEMPOTENCY_TRANSACTION_FAILED', status: 500 },
@@ -139,16 +139,16 @@ describe('its end', () => {
   });
 
   it('free, in a transaction that is broken, is the handler’s own answer all the same, and the key is given back', async () => {
-    const { engine, execution, asked, store } = await anAtomicExecution({ rollBackToStart: failing });
+    const { engine, execution, asked, store } = await anAtomicExecution({ undo: failing });
     expect(await engine.settle(execution, FREE)).toEqual({ kind: 'send' });
     expect(asked).toEqual(['rollBack']);
     expect(store.called('release')).toHaveLength(1);
   });
 
   it('of an owner that was superseded is rolled back, and its client is told that the key is in use', async () => {
-    const { engine, execution, asked, log } = await anAtomicExecution({ complete: async () => false });
+    const { engine, execution, asked, log } = await anAtomicExecution(commits({ kind: 'superseded' }));
     expect(await engine.settle(execution, KEEP)).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_KEY_IN_USE' } });
-    expect(asked).toEqual(['rollBack']);
+    expect(asked).toEqual([]);
     expect(log.types).toContain('lock-lost');
     expect(execution.isLost).toBe(true);
   });
@@ -191,7 +191,7 @@ describe('a handler that is to be repeated', () => {
     expect(await engine.restart(execution)).toBe(true);
     expect([first, execution.runs]).toEqual([['rollBack'], 2]);
     expect(await engine.settle(execution, KEEP)).toEqual({ kind: 'send' });
-    expect([first, second]).toEqual([['rollBack'], ['complete', 'commit']]);
+    expect([first, second]).toEqual([['rollBack'], ['commit complete']]);
   });
 
   it('is not, when the claim was lost meanwhile', async () => {
@@ -216,7 +216,7 @@ describe('an execution within another one’s transaction', () => {
   it('is written there, its lease is left alone from then on, and it is settled with the host', async () => {
     const { engine, execution, inner, asked, log, clock, store } = await nested();
     expect(await engine.settleWithin(execution, inner, KEEP)).toEqual({ kind: 'send' });
-    expect(asked).toEqual(['complete']);
+    expect(asked).toEqual(['write complete']);
     expect(log.types).toEqual(['claimed', 'claimed']);
     await clock.advance(60 * SECOND);
     expect(store.called('renew')).toHaveLength(0);

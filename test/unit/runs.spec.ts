@@ -106,9 +106,9 @@ describe('run', () => {
     const asked: string[] = [];
     const { runs } = aBench({ transaction: async () => aTransaction({ manager: 'the manager' }, asked) });
     expect(await runs.run({ ...MAIL, atomic: true }, ({ manager }) => manager as unknown)).toMatchObject({ value: 'the manager' });
-    expect(asked.splice(0)).toEqual(['complete', 'commit']);
+    expect(asked.splice(0)).toEqual(['commit complete']);
     await expect(runs.run({ ...MAIL, atomic: true }, () => Promise.reject(new Error('bounced')))).rejects.toThrow('bounced');
-    expect(asked).toEqual(['rollBackToStart', 'release', 'commit']);
+    expect(asked).toEqual(['undo, release']);
   });
 
   it('of a deadlock throws TransactionFailed with its cause, in atomic mode; in plain mode that is the work’s own error', async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
 import type { FoundRecord } from '../../lib/contract/record.js';
 import type { IdempotencyStore } from '../../lib/contract/store.js';
+import type { LastWrite } from '../../lib/contract/transaction.js';
 import { Sealing, WITHOUT_KEYS, sealingKey } from '../../lib/engine/sealing.js';
 import { SealingStore } from '../../lib/engine/sealing-store.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -104,8 +105,11 @@ describe('an execution that is taken over', () => {
 describe('what is written', () => {
   it('in a transaction is sealed as well', async () => {
     const written: unknown[] = [];
+    const note = (last: LastWrite): number => written.push(last.kind === 'complete' ? last.answer.body : Buffer.of());
     const transaction = aTransaction({
-      complete: async (_, answer) => written.push(answer.body) > 0,
+      write: async (last) => note(last) > 0,
+      commit: async (last) => (note(last!), { kind: 'committed' }),
+      undo: async (last) => (note(last), { kind: 'committed' }),
       recordStep: async (_, step) => written.push(step.result) > 0,
     });
     const { store } = sealed({ transaction: async () => transaction });
@@ -116,10 +120,13 @@ describe('what is written', () => {
       guard: () => undefined,
       holdsRecord: true,
     });
-    await opened?.complete(claim, ANSWER, SOON);
+    const last = { kind: 'complete', ownership: claim, answer: ANSWER, retentionMs: SOON } as const;
+    await opened?.write(last);
+    await opened?.commit(last);
+    await opened?.undo(last);
     await opened?.recordStep(claim, STEP);
     expect(Buffer.concat(written as Buffer[]).toString('latin1')).not.toMatch(/paid|ch_1/);
-    expect(written).toHaveLength(2);
+    expect(written).toHaveLength(4);
   });
 
   it('by hand is sealed, and nothing stays nothing', async () => {

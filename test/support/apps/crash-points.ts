@@ -81,18 +81,41 @@ export function makeStatementsPoints(): void {
     if (journey === undefined || BY_THE_CLOCK.has(name)) return query.apply(this, sent);
     if (sent.some((part) => typeof part === 'function')) throw new Error(`"${name}" is sent with a callback and can't be stopped.`);
     const { localPort } = this.connection.stream;
+    const after = (): Promise<void> => journey.pass(`after ${name}`, localPort);
     const stopped = async (): Promise<unknown> => {
       await journey.pass(`before ${name}`, localPort);
+      if (isTrip(sent[0])) return query.call(this, stoppedAfter(sent[0], after));
       const answer = await (query.apply(this, sent) as Promise<unknown>);
-      await journey.pass(`after ${name}`, localPort);
+      await after();
       return answer;
     };
     return stopped();
   };
 }
 
+/** Several statements in one: it submits itself, and hears of its answer by a callback. */
+interface Trip {
+  readonly names: readonly string[];
+  callback: (error: unknown) => void;
+}
+
+function isTrip(statement: unknown): statement is Trip {
+  return typeof statement === 'object' && statement !== null && 'names' in statement;
+}
+
+function stoppedAfter(trip: Trip, after: () => Promise<void>): Trip {
+  const { callback } = trip;
+  const late = async (): Promise<void> => {
+    await after();
+    callback(null);
+  };
+  trip.callback = (error) => (error === null ? void late() : callback(error));
+  return trip;
+}
+
 /** A prepared statement's name, or the text's beginning. */
 function nameOf(statement: unknown): string {
+  if (isTrip(statement)) return statement.names.join(' + ');
   if (typeof statement === 'string') return statement.trim().replaceAll(/\s+/g, ' ').slice(0, 40).toLowerCase();
   const { name, text } = statement as { readonly name?: string; readonly text?: string };
   return name ?? nameOf(text ?? '');
