@@ -2,13 +2,16 @@
  * The digest of what a retry must repeat. The bytes digested here are a stored format: they begin
  * with its version, every part has its length in front, and every kind of content its tag.
  */
-import { createHash, createHmac } from 'node:crypto';
+import { createHash, createHmac, hash } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { canonicalJson } from './canonical-json.js';
 import { framed, lengthOf } from './framing.js';
 import { normalMediaType } from './media-type.js';
 
 const FORMAT_VERSION = '1';
+
+/** Code units. Up to here a copy and one call cost less than a digest that is fed piece by piece. */
+const COPIED_UP_TO = 16_384;
 
 /** One uploaded file, its content already digested. */
 export interface FileDigest {
@@ -48,15 +51,18 @@ export type FingerprintParts =
 
 /** 32 bytes: SHA-256, or HMAC-SHA-256 where there is a secret, so that small bodies can't be guessed from the table. */
 export function fingerprintOf(parts: FingerprintParts, secret: KeyObject | undefined): Buffer {
-  const digest = secret === undefined ? createHash('sha256') : createHmac('sha256', secret);
   const { head, content } = layOut(parts);
-  digest.update(framed([FORMAT_VERSION, parts.of, ...head]));
+  const small = [FORMAT_VERSION, parts.of, ...head];
+  // By way of hex: it is ready sooner than a Buffer of OpenSSL's own.
+  if (secret === undefined && content.length <= COPIED_UP_TO) return Buffer.from(hash('sha256', framed([...small, content]), 'hex'), 'hex');
+  const digest = secret === undefined ? createHash('sha256') : createHmac('sha256', secret);
+  digest.update(framed(small));
   if (typeof content === 'string') digest.update(lengthOf(Buffer.byteLength(content))).update(content, 'utf8');
   else digest.update(lengthOf(content.byteLength)).update(content);
   return digest.digest();
 }
 
-/** Small parts, which are framed together, and the one that may be large and is not copied for it. */
+/** Small parts, which are framed together, and the one that may be large and is then not copied for it. */
 interface Layout {
   readonly head: readonly string[];
   readonly content: string | Uint8Array;

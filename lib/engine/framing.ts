@@ -7,12 +7,18 @@
 const LENGTH_BYTES = 4;
 
 export function framed(parts: readonly (string | Uint8Array)[]): Buffer {
-  return Buffer.concat(
-    parts.flatMap((part) => {
-      const bytes = typeof part === 'string' ? Buffer.from(part, 'utf8') : part;
-      return [lengthOf(bytes.length), bytes];
-    }),
-  );
+  const bytes = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + LENGTH_BYTES + Buffer.byteLength(part), 0));
+  let at = 0;
+  for (const part of parts) {
+    const from = at + LENGTH_BYTES;
+    if (typeof part === 'string') at = from + bytes.write(part, from, 'utf8');
+    else {
+      bytes.set(part, from);
+      at = from + part.length;
+    }
+    bytes.writeUInt32BE(at - from, from - LENGTH_BYTES);
+  }
+  return bytes;
 }
 
 /** The frame's head alone, for content that is too large to be copied behind it. */

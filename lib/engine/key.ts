@@ -2,12 +2,12 @@
  * What counts as a key, and what is made of one: the record's identity and the keys handed
  * downstream. Where a key comes from is known elsewhere; no message here ever repeats one.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { parseItem } from 'structured-headers';
 import { KeyInvalid } from '../contract/errors.js';
 import type { Identity } from '../contract/record.js';
 import { framed } from './framing.js';
-import { uuidText } from './uuid.js';
+import { uuidOfHex, uuidText } from './uuid.js';
 
 /** Which keys are accepted, beside the length. A RegExp is used as it was written: without `^` and `$` it may match a part. */
 export type KeyFormat = 'any' | 'uuid' | RegExp | ((key: string) => boolean);
@@ -21,6 +21,8 @@ export const MAX_KEY_CHARACTERS = 255;
  */
 const UNSTORABLE = /[\p{Cc}\p{Cs}]/u;
 const PRINTABLE_ASCII = /^[ -~]*$/;
+/** A structured-field string without escapes, alone in its field: nearly every quoted key, and no parser is needed for it. */
+const PLAINLY_QUOTED = /^"[ !#-[\]-~]+"$/;
 /** RFC 9562, section 4, any version. Letters keep their case: a retry repeats its key, it does not respell it. */
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
@@ -41,6 +43,7 @@ export function parseKeyFields(fields: readonly string[]): string | undefined {
 }
 
 function parseQuoted(value: string): string {
+  if (PLAINLY_QUOTED.test(value)) return value.slice(1, -1);
   let item: ReturnType<typeof parseItem>;
   try {
     item = parseItem(value);
@@ -87,8 +90,8 @@ export function valueAt(body: unknown, path: string): unknown {
 
 /** Refuses a key that the route does not accept, wherever it came from. */
 export function checkKey(key: string, format: KeyFormat): void {
-  const characters = countCharacters(key);
-  if (characters === 0) throw new KeyInvalid('is empty');
+  if (key === '') throw new KeyInvalid('is empty');
+  const characters = key.length <= MAX_KEY_CHARACTERS ? key.length : countCharacters(key); // no text has more characters than code units
   if (characters > MAX_KEY_CHARACTERS) throw new KeyInvalid(`has ${characters} characters; 1 to ${MAX_KEY_CHARACTERS} are accepted`);
   if (UNSTORABLE.test(key)) throw new KeyInvalid('has control characters or is not well-formed Unicode; printable characters are accepted');
   const fault = faultIn(key, format);
@@ -107,10 +110,7 @@ function faultIn(key: string, format: KeyFormat): string | undefined {
 
 /** The record's identity. Other versions of this library must find its rows: the bytes digested here are a stored format. */
 export function identify(scope: string, operation: string, key: string): Identity {
-  const digest = createHash('sha256')
-    .update(framed([scope, operation, key]))
-    .digest();
-  return { id: uuidText(digest), scope, operation, key };
+  return { id: uuidOfHex(hash('sha256', framed([scope, operation, key]), 'hex')), scope, operation, key };
 }
 
 /** Tells a derived key's bytes from every other digest of ours. A stored format too: foreign systems remember the keys. */
@@ -125,9 +125,7 @@ export function derivedKey(identity: Omit<Identity, 'id'>, name: string): string
   if (name === '' || countCharacters(name) > MAX_KEY_CHARACTERS || UNSTORABLE.test(name)) {
     throw new TypeError(`The name of a derived key has 1 to ${MAX_KEY_CHARACTERS} characters and no control characters: keyFor('charge').`);
   }
-  const digest = createHash('sha256')
-    .update(framed([DERIVED_KEY_DOMAIN, identity.scope, identity.operation, identity.key, name]))
-    .digest();
+  const digest = hash('sha256', framed([DERIVED_KEY_DOMAIN, identity.scope, identity.operation, identity.key, name]), 'buffer');
   digest.writeUInt8((digest.readUInt8(6) & 0x0f) | 0x80, 6);
   digest.writeUInt8((digest.readUInt8(8) & 0x3f) | 0x80, 8);
   return uuidText(digest);

@@ -5,13 +5,13 @@
 import type { ServerResponse } from 'node:http';
 import type { Method, ResponseCover } from './response-cover.js';
 
-/** They all refuse once the head has been sent. */
-const HEADER_METHODS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'] as const;
+/** They all refuse once the head has been sent; so does `setHeaders`, which calls the first of them for each. */
+const HEADER_METHODS = ['setHeader', 'appendHeader', 'removeHeader'] as const;
+const REVEALED = [...HEADER_METHODS, 'headersSent', 'writableEnded', 'closed'] as const;
 
 export class ApplicationView {
   /** Those who have heard of a client that had gone before the tap began. */
   readonly #closeBefore: readonly unknown[] | undefined;
-  readonly #shown: string[] = [];
   #closeWithheld = false;
 
   constructor(
@@ -29,25 +29,24 @@ export class ApplicationView {
   }
 
   showHeadSent(): void {
-    this.#show('headersSent', true);
+    this.cover.show('headersSent', true);
     for (const name of HEADER_METHODS) this.cover.put(name, refuseHeader);
   }
 
   showEnded(): void {
-    this.#show('writableEnded', true);
+    this.cover.show('writableEnded', true);
   }
 
   /** The response has closed; nobody is told before `reveal`. */
   withholdClose(): void {
     this.#closeWithheld = true;
     this.response.destroyed = false;
-    this.#show('closed', false);
+    this.cover.show('closed', false);
   }
 
   /** From here on the response looks as it is. */
   reveal(): void {
-    for (const name of this.#shown.splice(0)) Reflect.deleteProperty(this.response, name);
-    this.cover.lift(HEADER_METHODS);
+    this.cover.lift(REVEALED);
     if (this.#closeWithheld) this.response.destroyed = true;
   }
 
@@ -62,11 +61,6 @@ export class ApplicationView {
     for (const listener of this.response.rawListeners('close')) {
       if (!this.#closeBefore.includes(listener)) Reflect.apply(listener as Method, this.response, []);
     }
-  }
-
-  #show(name: 'headersSent' | 'writableEnded' | 'closed', value: boolean): void {
-    Object.defineProperty(this.response, name, { configurable: true, value });
-    this.#shown.push(name);
   }
 }
 

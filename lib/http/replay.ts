@@ -26,13 +26,16 @@ const OF_ONE_ANSWER: ReadonlySet<string> = new Set([
   'location',
 ]);
 
-/** Sets status and headers, replacing all that the response has by `standing` and then `answer`. */
+/** Sets status and headers, replacing all that the response has by `standing` and then `answer`. What stands already stays in its place. */
 export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHeaders, answer: RecordedResponse): void {
   const { sendDate } = response;
-  for (const name of response.getHeaderNames()) response.removeHeader(name);
+  for (const name of response.getHeaderNames()) {
+    if (standing[name] === undefined || OF_ONE_ANSWER.has(name)) response.removeHeader(name);
+  }
   response.sendDate = sendDate; // removing a Date that was set means “none” to Node
   for (const [name, value] of Object.entries(standing)) {
-    if (value !== undefined && !OF_ONE_ANSWER.has(name.toLowerCase())) response.setHeader(name, value);
+    if (value === undefined || OF_ONE_ANSWER.has(name.toLowerCase()) || response.getHeader(name) === value) continue;
+    response.setHeader(name, value);
   }
   for (const [name, value] of answer.headers) response.setHeader(name, value);
   // Said outright: where one has been removed before, Node would send the body in chunks instead.
@@ -54,41 +57,69 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
   if (answer.body.length > 0) raw.end(answer.body);
   else raw.end();
   sinkLateWrites(raw);
-  door.muteViews();
 }
 
 /**
- * Assigned, not restored: the response is over, and whoever writes to it now does not know. Fastify
- * reads `writableEnded` to warn about a second answer; it is told that the first is still to come,
- * and its answer ends in the sink. The status stays what was sent: access logs read it at the end.
+ * For good: the response is over, and whoever writes to it now does not know. Fastify reads
+ * `writableEnded` to warn about a second answer; it is told that the first is still to come, and its
+ * answer ends in the sink. The status stays what was sent: access logs read it at the end.
  */
 function sinkLateWrites(raw: ServerResponse): void {
-  const self = (): ServerResponse => raw;
+  const { statusCode } = raw;
+  if (raw.headersSent) sinkBetween(raw);
+  else sinkInFront(raw);
+  Object.defineProperty(raw, 'statusCode', { configurable: true, get: () => statusCode, set: nothing });
+}
+
+const SUNK_HEADERS = { setHeader: itself, setHeaders: itself, appendHeader: itself, removeHeader: nothing };
+
+const SUNK = { ...SUNK_HEADERS, flushHeaders: nothing, addTrailers: nothing, writeHead: itself, write: swallow, end };
+
+/** Between the response and its prototype, as one sink for all responses of a kind: ten members on each of them are slow. */
+function sinkBetween(raw: ServerResponse): void {
+  const below = Object.getPrototypeOf(raw) as object;
+  let sink = sinks.get(below);
+  if (sink === undefined) {
+    sink = Object.assign(Object.create(below) as object, SUNK);
+    Object.defineProperty(sink, 'writableEnded', { configurable: true, get: () => false });
+    sinks.set(below, sink);
+  }
+  for (const [name, sunk] of Object.entries(SUNK)) if (Object.hasOwn(raw, name)) Object.assign(raw, { [name]: sunk }); // a middleware's
+  Object.setPrototypeOf(raw, sink);
+}
+
+/** A cache of what a prototype alone decides. */
+const sinks = new WeakMap<object, object>();
+
+/**
+ * On the response itself, where a middleware holds `end` back, for instance until a session is saved. The head that is
+ * still due goes its usual way then, past all who listen for it: it is `_implicitHeader` by which Node writes it.
+ */
+function sinkInFront(raw: ServerResponse): void {
   const { statusCode, writeHead } = raw;
   const headers = { setHeader: raw.setHeader, setHeaders: raw.setHeaders, appendHeader: raw.appendHeader, removeHeader: raw.removeHeader };
-  const sunkHeaders = { setHeader: self, setHeaders: self, appendHeader: self, removeHeader: nothing };
-  Object.assign(raw, sunkHeaders, {
-    flushHeaders: nothing,
-    addTrailers: nothing,
-    writeHead: self,
-    write(...args: unknown[]): boolean {
-      callBack(args);
-      return true;
-    },
-    end(...args: unknown[]): ServerResponse {
-      callBack(args);
-      return raw;
-    },
-    // By this Node writes a head that is still due. So it is when a middleware holds `end` back, for instance until a
-    // session is saved: the head then goes its usual way, past all who listen for it.
+  Object.assign(raw, SUNK, {
     _implicitHeader(): void {
       Object.assign(raw, headers);
       writeHead.call(raw, statusCode);
-      Object.assign(raw, sunkHeaders);
+      Object.assign(raw, SUNK_HEADERS);
     },
   });
   Object.defineProperty(raw, 'writableEnded', { configurable: true, value: false });
-  Object.defineProperty(raw, 'statusCode', { configurable: true, get: () => statusCode, set: nothing });
+}
+
+function itself(this: unknown): unknown {
+  return this;
+}
+
+function swallow(...args: unknown[]): boolean {
+  callBack(args);
+  return true;
+}
+
+function end(this: unknown, ...args: unknown[]): unknown {
+  callBack(args);
+  return this;
 }
 
 function nothing(): void {

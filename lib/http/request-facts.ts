@@ -63,8 +63,8 @@ const NOT_MODIFIED = 304;
 
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
-    ? { request: new FastifyFacts(request), response: fastifyDoor(response as FastifyReply) }
-    : { request: new ExpressFacts(request as ExpressRequest), response: expressDoor(response as ExpressResponse) };
+    ? { request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
+    : { request: new ExpressFacts(request as ExpressRequest), response: new ExpressDoor(response as ExpressResponse) };
 }
 
 /** What both leave on the request object, each through its own body parsers, guards and file interceptors. */
@@ -109,18 +109,30 @@ function isFastify(request: unknown): request is FastifyRequest {
   return typeof request === 'object' && request !== null && 'raw' in request && 'routeOptions' in request;
 }
 
-function expressDoor(raw: ExpressResponse): ResponseDoor {
-  return {
-    raw,
-    pendingHeaders: () => ({}),
-    setHeader: (name, value) => void (name === 'content-type' ? setJsonType(raw, value) : raw.setHeader(name, value)),
-    remember: () => rememberHead(raw),
-    muteViews: () => void Object.assign(raw, { render: nothing }),
-    notModified() {
-      raw.statusCode = NOT_MODIFIED; // Express itself then leaves the content out
-      Object.assign(raw, { render: () => raw.end() });
-    },
-  };
+class ExpressDoor implements ResponseDoor {
+  constructor(readonly raw: ExpressResponse) {}
+
+  pendingHeaders(): OutgoingHttpHeaders {
+    return {};
+  }
+
+  setHeader(name: string, value: string): void {
+    if (name === 'content-type') setJsonType(this.raw, value);
+    else this.raw.setHeader(name, value);
+  }
+
+  remember(): () => void {
+    return rememberHead(this.raw);
+  }
+
+  muteViews(): void {
+    Object.assign(this.raw, { render: nothing });
+  }
+
+  notModified(): void {
+    this.raw.statusCode = NOT_MODIFIED; // Express itself then leaves the content out
+    Object.assign(this.raw, { render: () => this.raw.end() });
+  }
 }
 
 /**
@@ -136,22 +148,38 @@ function setJsonType(response: ExpressResponse, type: string): void {
   };
 }
 
-function fastifyDoor(reply: FastifyReply): ResponseDoor {
-  return {
-    raw: reply.raw,
-    pendingHeaders: () => reply.getHeaders(),
-    setHeader: (name, value) => void reply.header(name, value),
-    remember() {
-      const [restoreRaw, below, both] = [rememberHead(reply.raw), reply.raw.getHeaders(), reply.getHeaders()];
-      return () => {
-        restoreRaw();
-        for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
-        for (const [name, value] of Object.entries(both)) if (value !== below[name]) reply.header(name, value);
-      };
-    },
-    muteViews: () => void Object.assign(reply, { view: nothing }),
-    notModified: () => sendWithoutContent(reply),
-  };
+class FastifyDoor implements ResponseDoor {
+  readonly raw: ServerResponse;
+
+  constructor(private readonly reply: FastifyReply) {
+    this.raw = reply.raw;
+  }
+
+  pendingHeaders(): OutgoingHttpHeaders {
+    return this.reply.getHeaders();
+  }
+
+  setHeader(name: string, value: string): void {
+    this.reply.header(name, value);
+  }
+
+  remember(): () => void {
+    const { raw, reply } = this;
+    const [restoreRaw, below, both] = [rememberHead(raw), raw.getHeaders(), reply.getHeaders()];
+    return () => {
+      restoreRaw();
+      for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
+      for (const [name, value] of Object.entries(both)) if (value !== below[name]) reply.header(name, value);
+    };
+  }
+
+  muteViews(): void {
+    Object.assign(this.reply, { view: nothing });
+  }
+
+  notModified(): void {
+    sendWithoutContent(this.reply);
+  }
 }
 
 /** Fastify would tell the length of what it leaves out. An error behind us is sent as it is. */

@@ -7,12 +7,13 @@ import type { KeyObject } from 'node:crypto';
 import { KeyRequired } from '../contract/errors.js';
 import type { Identity } from '../contract/record.js';
 import { fingerprintOf } from '../engine/fingerprint.js';
-import type { FingerprintParts } from '../engine/fingerprint.js';
+import type { FingerprintParts, Target } from '../engine/fingerprint.js';
 import { checkKey, identify, keyText, parseKeyFields, valueAt } from '../engine/key.js';
 import { decideScope } from '../engine/scope.js';
 import type { Scope } from '../engine/scope.js';
 import type { RequestFacts } from '../http/request-facts.js';
 import { recognised } from '../recipes/deduplicate.js';
+import type { FingerprintFunction, ScopeFunction } from './options.js';
 import { contentOf } from './request-content.js';
 import type { ResolvedRoute } from './resolve-options.js';
 import type { IdempotentRoute } from './routes.js';
@@ -29,13 +30,21 @@ export function keyOf(route: ResolvedRoute, request: RequestFacts, context: Exec
   return key;
 }
 
-/** @throws ScopeRequired */
-export async function scopeOf(route: ResolvedRoute, request: RequestFacts, context: ExecutionContext): Promise<Scope> {
+/**
+ * At once, but for a function's, which may take its time.
+ *
+ * @throws ScopeRequired
+ */
+export function scopeOf(route: ResolvedRoute, request: RequestFacts, context: ExecutionContext): Scope | Promise<Scope> {
   if (route.scope === 'shared') return decideScope({ rule: 'shared' });
   if (route.scope === 'default') {
     return decideScope({ rule: 'default', user: request.user, hasAuthorization: request.header('authorization').length > 0 });
   }
-  return decideScope({ rule: 'configured', result: await route.scope(context.switchToHttp().getRequest()) });
+  return configuredScope(route.scope, context);
+}
+
+async function configuredScope(scope: ScopeFunction, context: ExecutionContext): Promise<Scope> {
+  return decideScope({ rule: 'configured', result: await scope(context.switchToHttp().getRequest()) });
 }
 
 /** Which record a request is about, and what must be the same in it for it to be the same request. */
@@ -45,36 +54,51 @@ export interface Asked {
 }
 
 /**
+ * At once, but for what a function of the user's says, and for files that must be read.
+ *
  * @param key `undefined` where requests are known again by what they say
  * @throws RequestUnreadable
  */
-export async function askedBy(
+export function askedBy(
   { settings, version }: IdempotentRoute,
   request: RequestFacts,
   context: ExecutionContext,
   { scope }: Scope,
   key: string | undefined,
   secret: KeyObject | undefined,
-): Promise<Asked> {
-  const fingerprint = fingerprintOf(await partsOf(settings, request, context, key), secret);
-  if (key === undefined) return recognised(scope, operationOf(version, request), fingerprint);
-  return { identity: identify(scope, settings.operation ?? operationOf(version, request), key), fingerprint };
+): Asked | Promise<Asked> {
+  const asked = (parts: FingerprintParts): Asked => {
+    const fingerprint = fingerprintOf(parts, secret);
+    if (key === undefined) return recognised(scope, operationOf(version, request), fingerprint);
+    return { identity: identify(scope, settings.operation ?? operationOf(version, request), key), fingerprint };
+  };
+  const parts = partsOf(settings, request, context, key);
+  return parts instanceof Promise ? parts.then(asked) : asked(parts);
 }
 
-async function partsOf(
+function partsOf(
   route: ResolvedRoute,
   request: RequestFacts,
   context: ExecutionContext,
   key: string | undefined,
-): Promise<FingerprintParts> {
-  const { method, path, query, contentType } = request;
+): FingerprintParts | Promise<FingerprintParts> {
+  const { method, path } = request;
   const natural = key !== undefined && route.keyFrom.kind !== 'header';
   if (route.fingerprint !== undefined) {
-    const value: unknown = await route.fingerprint(context.switchToHttp().getRequest(), context);
-    return natural ? { of: 'choice-alone', value } : { of: 'choice', method, path, value };
+    return chosenParts(route.fingerprint, context, natural ? { of: 'choice-alone' } : { of: 'choice', method, path });
   }
   if (natural) return { of: 'key', key };
-  return { of: 'request', method, path, query, contentType, content: await contentOf(request) };
+  const content = contentOf(request);
+  const whole = { of: 'request', method, path, query: request.query, contentType: request.contentType } as const;
+  return content instanceof Promise ? content.then((read) => ({ ...whole, content: read })) : { ...whole, content };
+}
+
+async function chosenParts(
+  fingerprint: FingerprintFunction,
+  context: ExecutionContext,
+  target: { readonly of: 'choice-alone' } | (Target & { readonly of: 'choice' }),
+): Promise<FingerprintParts> {
+  return { ...target, value: await fingerprint(context.switchToHttp().getRequest(), context) };
 }
 
 function readKey({ keyFrom }: ResolvedRoute, request: RequestFacts, context: ExecutionContext): string | undefined {

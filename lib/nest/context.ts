@@ -29,9 +29,9 @@ function frames(): AsyncLocalStorage<Frame> {
   return (shared[SLOT] ??= new AsyncLocalStorage<Frame>());
 }
 
-export function withFrame<T>(frame: Omit<Frame, 'outer' | 'inStep'>, work: () => T): T {
+export function withFrame<T>({ instance, execution, handlerToken, run }: Omit<Frame, 'outer' | 'inStep'>, work: () => T): T {
   const storage = frames();
-  return storage.run({ ...frame, inStep: false, outer: storage.getStore() }, work);
+  return storage.run({ instance, execution, handlerToken, run, inStep: false, outer: storage.getStore() }, work);
 }
 
 /** Runs a step's work: what it does elsewhere can't be rolled back, so it must not hang on what can. */

@@ -5,18 +5,18 @@
  */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, catchError, of, throwError } from 'rxjs';
+import { Observable, catchError, of } from 'rxjs';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink } from '../contract/events.js';
 import type { IdempotentExecution } from '../contract/execution.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
+import type { AtomicSettings } from '../contract/settings.js';
 import type { Admission, Engine } from '../engine/engine.js';
 import type { Verdict } from '../engine/verdict.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { OwnedExecution } from '../engine/execution.js';
-import type { Scope } from '../engine/scope.js';
 import { isMultipart } from '../engine/media-type.js';
 import { problemResponse } from '../http/problem-details.js';
 import { replayResponse } from '../http/replay.js';
@@ -56,8 +56,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
   ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const route = this.routes.of(context);
     if (context.getType() !== 'http') return next.handle();
+    const route = this.routes.of(context);
     if (route === undefined) return this.#wordErrors(context, next);
     const http = context.switchToHttp();
     const exchange = readExchange(http.getRequest(), http.getResponse());
@@ -83,60 +83,76 @@ export class IdempotencyInterceptor implements NestInterceptor {
     );
   }
 
-  /** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */
   #admit(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    return new Observable((subscriber) => {
-      this.#decide(route, exchange, context, next).then(
-        (decided) => decided.subscribe(subscriber),
-        (error: unknown) => subscriber.error(error),
-      );
-    });
-  }
-
-  async #decide(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+    const { settings } = route;
+    let key: string | undefined;
     try {
-      const key = keyOf(route.settings, exchange.request, context);
-      if (key === undefined && route.settings.window === undefined) return await this.#withoutKey(route, exchange, next);
-      const scope = await scopeOf(route.settings, exchange.request, context);
-      this.#warnings.ifAnonymous(route.settings.handler, scope);
-      return await this.#begin(route, exchange, context, next, key, scope);
+      key = keyOf(settings, exchange.request, context);
     } catch (error) {
-      if (!isIdempotencyError(error)) throw error;
-      if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler: route.settings.handler, code: error.code });
-      throw this.#refusal(route, exchange, error);
+      throw this.#rejected(route, exchange, error);
     }
+    if (key !== undefined || settings.window !== undefined) return whenDecided(() => this.#decide(route, exchange, context, next, key));
+    const { atomic } = settings;
+    if (atomic !== undefined) return whenDecided(() => this.#inTransaction(route, atomic, exchange, next));
+    const execution = new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler), this.store, undefined);
+    return this.#unprotected(route, exchange, execution, next);
   }
 
-  async #begin(
+  async #decide(
     route: IdempotentRoute,
     exchange: Exchange,
     context: ExecutionContext,
     next: CallHandler,
     key: string | undefined,
-    scope: Scope,
   ): Promise<Observable<unknown>> {
     const { settings } = route;
-    const asked = await askedBy(route, exchange.request, context, scope, key, this.options.fingerprintSecret);
-    const patience = patienceOf(settings, exchange);
-    const verdict = await this.#ask({ ...asked, settings, handler: settings.handler, waitMs: patience.waitMs }, exchange);
-    const applied: Record<string, string> = patience.applied === undefined ? {} : { 'Preference-Applied': `wait=${patience.applied}` };
-    switch (verdict.kind) {
-      case 'run':
-        return this.#run(route, exchange, verdict.execution, key, next);
-      case 'replay':
-        replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...applied });
-        return of(undefined);
-      case 'refuse':
-        if (verdict.error.code === 'IDEMPOTENCY_KEY_REUSED') this.#warnings.ifAlwaysTheSame(settings.handler, asked);
-        for (const [name, value] of Object.entries(applied)) exchange.response.setHeader(name, value);
-        throw this.#refusal(route, exchange, verdict.error);
-      case 'bypass':
-        return this.#unprotected(
-          route,
-          exchange,
-          new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler, asked), this.store, key),
-          next,
-        );
+    const { handler } = settings;
+    try {
+      // An await where there is nothing to wait for would be on every request's way.
+      const known = scopeOf(settings, exchange.request, context);
+      const scope = known instanceof Promise ? await known : known;
+      this.#warnings.ifAnonymous(handler, scope);
+      const read = askedBy(route, exchange.request, context, scope, key, this.options.fingerprintSecret);
+      const asked = read instanceof Promise ? await read : read;
+      const { identity, fingerprint } = asked;
+      const { waitMs, applied } = patienceOf(settings, exchange);
+      const verdict = await this.#ask({ identity, fingerprint, settings, handler, waitMs }, exchange);
+      switch (verdict.kind) {
+        case 'run':
+          return this.#run(route, exchange, verdict.execution, key, next);
+        case 'replay':
+          if (route.renders) exchange.response.muteViews();
+          replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...preferenceApplied(applied) });
+          return of(undefined);
+        case 'refuse':
+          if (verdict.error.code === 'IDEMPOTENCY_KEY_REUSED') this.#warnings.ifAlwaysTheSame(handler, asked);
+          for (const [name, value] of Object.entries(preferenceApplied(applied))) exchange.response.setHeader(name, value);
+          throw this.#refusal(route, exchange, verdict.error);
+        case 'bypass':
+          return this.#unprotected(
+            route,
+            exchange,
+            new HandlerExecution(() => this.engine.unkeyed(settings, handler, asked), this.store, key),
+            next,
+          );
+      }
+    } catch (error) {
+      throw this.#rejected(route, exchange, error);
+    }
+  }
+
+  /** Without a key, an atomic handler runs in a transaction all the same. */
+  async #inTransaction(
+    route: IdempotentRoute,
+    atomic: AtomicSettings,
+    exchange: Exchange,
+    next: CallHandler,
+  ): Promise<Observable<unknown>> {
+    try {
+      const owned = await this.engine.beginUnkeyed(route.settings, atomic, route.settings.handler);
+      return this.#run(route, exchange, owned, undefined, next);
+    } catch (error) {
+      throw this.#rejected(route, exchange, error);
     }
   }
 
@@ -149,19 +165,6 @@ export class IdempotencyInterceptor implements NestInterceptor {
     } finally {
       client.release();
     }
-  }
-
-  /** The handler runs as it would without us; an atomic one still in a transaction. */
-  async #withoutKey(route: IdempotentRoute, exchange: Exchange, next: CallHandler): Promise<Observable<unknown>> {
-    const { handler, atomic } = route.settings;
-    if (atomic === undefined)
-      return this.#unprotected(
-        route,
-        exchange,
-        new HandlerExecution(() => this.engine.unkeyed(route.settings, handler), this.store, undefined),
-        next,
-      );
-    return this.#run(route, exchange, await this.engine.beginUnkeyed(route.settings, atomic, handler), undefined, next);
   }
 
   #run(route: IdempotentRoute, exchange: Exchange, owned: OwnedExecution, key: string | undefined, next: CallHandler): Observable<unknown> {
@@ -184,10 +187,22 @@ export class IdempotencyInterceptor implements NestInterceptor {
   /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
   #unprotected(route: IdempotentRoute, exchange: Exchange, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
     const frame = { instance: this.instance, execution, handlerToken: route.token, run: undefined };
-    const handled = new Observable<unknown>((subscriber) => withFrame(frame, () => next.handle().subscribe(subscriber)));
-    return handled.pipe(
-      catchError((error: unknown) => throwError(() => (isIdempotencyError(error) ? this.#refusal(route, exchange, error) : error))),
+    return new Observable((subscriber) =>
+      withFrame(frame, () =>
+        next.handle().subscribe({
+          next: (value) => subscriber.next(value),
+          error: (error: unknown) => subscriber.error(isIdempotencyError(error) ? this.#refusal(route, exchange, error) : error),
+          complete: () => subscriber.complete(),
+        }),
+      ),
     );
+  }
+
+  /** What a request that did not get as far as its handler is answered with. */
+  #rejected(route: IdempotentRoute, exchange: Exchange, error: unknown): unknown {
+    if (!isIdempotencyError(error)) return error;
+    if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler: route.settings.handler, code: error.code });
+    return this.#refusal(route, exchange, error);
   }
 
   /** The exception for Nest's filters. */
@@ -201,6 +216,20 @@ export class IdempotencyInterceptor implements NestInterceptor {
     logForDevelopers(this.#logger, settings.handler, error);
     return problemResponse(error, this.options.errorFormat);
   }
+}
+
+/** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */
+function whenDecided(decide: () => Promise<Observable<unknown>>): Observable<unknown> {
+  return new Observable((subscriber) => {
+    decide().then(
+      (decided) => decided.subscribe(subscriber),
+      (error: unknown) => subscriber.error(error),
+    );
+  });
+}
+
+function preferenceApplied(seconds: number | undefined): Record<string, string> {
+  return seconds === undefined ? {} : { 'Preference-Applied': `wait=${seconds}` };
 }
 
 function replayed(answer: RecordedResponse): RecordedResponse {

@@ -118,20 +118,10 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
 
   // What was written:
 
-  async held(answer: HeldAnswer): Promise<Instead | undefined> {
+  held(answer: HeldAnswer): Promise<Instead | undefined> {
     if (!this.#run.begun) return this.#refuseHandler();
-    if (this.#atomic && this.#run.atWork && this.#keeps(answer.status)) {
-      if (!(await this.#handlerDone())) return this.#refuseAnswer(new AnswerTooEarly());
-      if (this.#abandoned) return undefined;
-      if (this.#threw) return this.#refuseAnswer(new TransactionFailed(isTransient(this.#run.error), { cause: this.#run.error })); // it promised too much
-    }
-    if (answer.truncated && this.#run.fulfilled) return this.#seal(answer.status);
-    if (answer.truncated || !this.#keeps(answer.status)) return this.#failedWith();
-    const { maxBodyBytes, window } = this.parts.execution.settings;
-    const wanted = window?.answer !== 'reject' && answer.body.length <= maxBodyBytes;
-    const recorded = wanted ? await toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes) : undefined;
-    const stored = recorded === undefined ? undefined : this.parts.redact(recorded);
-    return stored === undefined ? this.#seal(answer.status) : this.#settle({ kind: 'keep', answer: stored, undo: this.#threw });
+    if (this.#atomic && this.#run.atWork && this.#keeps(answer.status)) return this.#heldTooEarly(answer);
+    return this.#endWith(answer);
   }
 
   async unholdable(head: AnswerHead): Promise<Instead | undefined> {
@@ -152,6 +142,30 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
   }
 
   // What becomes of it:
+
+  /** In atomic mode, with the handler still at work. */
+  async #heldTooEarly(answer: HeldAnswer): Promise<Instead | undefined> {
+    if (!(await this.#handlerDone())) return this.#refuseAnswer(new AnswerTooEarly());
+    if (this.#abandoned) return undefined;
+    if (this.#threw) return this.#refuseAnswer(new TransactionFailed(isTransient(this.#run.error), { cause: this.#run.error })); // it promised too much
+    return this.#endWith(answer);
+  }
+
+  #endWith(answer: HeldAnswer): Promise<Instead | undefined> {
+    if (answer.truncated && this.#run.fulfilled) return this.#seal(answer.status);
+    if (answer.truncated || !this.#keeps(answer.status)) return this.#failedWith();
+    const { maxBodyBytes, window } = this.parts.execution.settings;
+    const wanted = window?.answer !== 'reject' && answer.body.length <= maxBodyBytes;
+    const recorded = wanted ? toRecordedResponse(answer, this.parts.keptHeaders, maxBodyBytes) : undefined;
+    return recorded instanceof Promise
+      ? recorded.then((decoded) => this.#keep(answer.status, decoded))
+      : this.#keep(answer.status, recorded);
+  }
+
+  #keep(status: number, recorded: RecordedResponse | undefined): Promise<Instead | undefined> {
+    const stored = recorded === undefined ? undefined : this.parts.redact(recorded);
+    return stored === undefined ? this.#seal(status) : this.#settle({ kind: 'keep', answer: stored, undo: this.#threw });
+  }
 
   /**
    * Somebody above or between has given up on the handler. If it is at work, their answer is not its

@@ -36,6 +36,7 @@ export const NEST = {
   sse: '__sse__',
   interceptors: '__interceptors__',
   version: '__version__',
+  render: '__renderTemplate__',
   messagePattern: 'microservices:pattern',
 } as const;
 

@@ -11,7 +11,8 @@ import type { Content, FileDigest } from '../engine/fingerprint.js';
 import { isMultipart } from '../engine/media-type.js';
 import type { FilePart, RequestFacts } from '../http/request-facts.js';
 
-export async function contentOf(request: RequestFacts): Promise<Content> {
+/** At once, but for files, whose content may have to be read. */
+export function contentOf(request: RequestFacts): Content | Promise<Content> {
   if (isMultipart(request.contentType)) return multipartContent(request);
   const { body, rawBody } = request;
   if (isUnreadStream(body)) throw unreadBody();

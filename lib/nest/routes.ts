@@ -18,6 +18,8 @@ export interface IdempotentRoute {
   readonly token: object;
   readonly settings: ResolvedRoute;
   readonly behindInterceptors: boolean;
+  /** Whether its answers are views. */
+  readonly renders: boolean;
   /** The API version that Nest's versioning gave the handler, if one did: a natural key's space is one version's. */
   readonly version: string | undefined;
   /** Whether requests of that method (upper case) are protected. */
@@ -107,6 +109,7 @@ function routeOf(
   return {
     token,
     behindInterceptors,
+    renders: Reflect.hasMetadata(NEST.render, method),
     version: versionOf(controller, method),
     settings:
       deduplicate === undefined

@@ -29,7 +29,7 @@ function request(facts: Partial<RequestFacts>): RequestFacts {
 }
 
 async function remedyFor(facts: Partial<RequestFacts>): Promise<string> {
-  const refused: unknown = await contentOf(request(facts)).catch((error: unknown) => error);
+  const refused: unknown = await (async () => contentOf(request(facts)))().catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(RequestUnreadable);
   return (refused as RequestUnreadable).remedy;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
-import { createSecretKey } from 'node:crypto';
+import { createHash, createSecretKey } from 'node:crypto';
 import { fingerprintOf } from '../../lib/engine/fingerprint.js';
+import { framed } from '../../lib/engine/framing.js';
 import type { Content, FileDigest, FingerprintParts } from '../../lib/engine/fingerprint.js';
 
 type WholeRequest = Extract<FingerprintParts, { of: 'request' }>;
@@ -53,6 +54,15 @@ describe('fingerprintOf', () => {
     ['a natural key', { of: 'key', key: 'abc' }, 'cfce6ed138ab735f2fcc6f85f4acbb2521871410cd08a4e0819c3581c604128f'],
   ])('matches what other versions stored for %s', (_, parts, digest) => {
     expect(hex(parts)).toBe(digest);
+  });
+
+  it.each([0, 1, 16_383, 16_384, 16_385, 100_000])('has the same format for a content of %i characters', (length) => {
+    for (const key of ['x'.repeat(length), 'ä'.repeat(length)]) {
+      const digest = createHash('sha256')
+        .update(framed(['1', 'key', key]))
+        .digest('hex');
+      expect(hex({ of: 'key', key })).toBe(digest);
+    }
   });
 
   it('is an HMAC where there is a secret', () => {

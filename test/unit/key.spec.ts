@@ -1,4 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { parseItem } from 'structured-headers';
 import { isIdempotencyError } from '../../lib/contract/errors.js';
 import { checkKey, derivedKey, identify, keyText, parseKeyFields, valueAt } from '../../lib/engine/key.js';
 import type { KeyFormat } from '../../lib/engine/key.js';
@@ -57,6 +59,24 @@ describe('parseKeyFields', () => {
     const message = refusal(() => parseKeyFields(fields));
     expect(message).toMatch(reason);
     expect(message).not.toContain('abc');
+  });
+
+  it('reads a quoted key as RFC 9651 has it, whatever is between the quotes', () => {
+    const piece = fc.oneof(fc.string(), fc.constantFrom('"', String.raw`\"`, '\\', ';a', ' ', '\t', 'ä', '\u007f'));
+    fc.assert(
+      fc.property(fc.array(piece), (pieces) => {
+        const field = `"${pieces.join('')}"`;
+        let key: string | undefined;
+        try {
+          const [bare, parameters] = parseItem(field);
+          if (typeof bare === 'string' && bare !== '' && parameters.size === 0) key = bare;
+        } catch {
+          // it is none
+        }
+        if (key === undefined) expect(refusal(() => parseKeyFields([field]))).toBeDefined();
+        else expect(parseKeyFields([field])).toBe(key);
+      }),
+    );
   });
 });
 

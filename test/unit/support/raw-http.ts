@@ -121,12 +121,13 @@ export function tap(response: ServerResponse, hooks: TapHooks, options: Partial<
   );
 }
 
-/** The members a response has of its own and how many listen to it: what a tap must leave as it found it. */
+/** The members a response has of its own, its prototype and how many listen to it: what a tap must leave as it found it. */
 export function traces(response: ServerResponse): unknown {
   const covered = ['writeHead', 'write', 'end', 'flushHeaders', 'addTrailers', 'destroy', 'emit', 'on', 'setHeader', 'setHeaders'];
   const shown = ['appendHeader', 'removeHeader', 'headersSent', 'writableEnded', 'closed'];
   return {
     own: [...covered, ...shown].filter((name) => Object.hasOwn(response, name)),
+    kind: Object.getPrototypeOf(response) as unknown,
     listeners: Object.fromEntries(response.eventNames().map((event) => [String(event), response.listenerCount(event)])),
   };
 }
