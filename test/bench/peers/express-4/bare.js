@@ -1,0 +1,4 @@
+/** The handlers alone. */
+import { serveShop } from './application.js';
+
+await serveShop();
