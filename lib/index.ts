@@ -35,7 +35,7 @@ export type {
   RedactableAnswer,
   ScopeFunction,
 } from './nest/options.js';
-export type { IsolationLevel, TransactionClient } from './contract/transaction.js';
+export type { IsolationLevel, TransactionClient, TransactionQuery } from './contract/transaction.js';
 export type { RunOptions, RunResult, RunSettings } from './nest/runs.js';
 export type { ManualAnswer, Resolution } from './nest/idempotency.service.js';
 export type { VersionCondition } from './contract/version-condition.js';

@@ -22,7 +22,7 @@ export interface IdempotentExecution {
    * work, and outside atomic mode.
    */
   readonly manager: EntityManager;
-  /** The same for plain `pg`: `client.query(text, values)`. */
+  /** The same for plain `pg`: `client.query(text, values)`, or `client.query({ name, text, values })` for a statement that stays prepared. */
   readonly client: TransactionClient;
   /**
    * A key for a call to another system, such as a payment provider's own idempotency key: always the

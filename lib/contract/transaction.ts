@@ -41,10 +41,18 @@ export type KeepingWrite = { readonly ownership: Ownership; readonly retentionMs
 
 export type LastWrite = KeepingWrite | { readonly kind: 'release'; readonly ownership: Ownership; readonly retentionMs: number };
 
+/** What a handler asks of the transaction's connection, in `pg`'s form. */
+export interface TransactionQuery {
+  /** Postgres keeps what it made of the text under this name, as long as the connection lives, and need not parse and plan it again. */
+  readonly name?: string;
+  readonly text: string;
+  readonly values?: readonly unknown[];
+}
+
 /** `pg`'s way to ask, for handlers that don't use an ORM. */
 export interface TransactionClient {
   query<Row = Record<string, unknown>>(
-    text: string,
+    query: string | TransactionQuery,
     values?: readonly unknown[],
   ): Promise<{ readonly rows: Row[]; readonly rowCount: number | null }>;
 }

@@ -96,7 +96,13 @@ export class Engine {
   async begin(admission: Admission): Promise<Verdict> {
     if (this.#draining) return this.#refuse(admission, new StoreUnavailable());
     const startedAt = this.clock.now();
-    const verdict = this.#looks.remembered(admission) ?? (await this.#roster.beginning(() => this.#ask(admission)));
+    this.#roster.begins();
+    let verdict;
+    try {
+      verdict = this.#looks.remembered(admission) ?? (await this.#ask(admission));
+    } finally {
+      this.#roster.hasBegun();
+    }
     if (verdict.kind === 'refuse') this.#observer.rejected(admission, verdict.error);
     if (verdict.kind === 'replay') this.#observer.replayed(admission, startedAt);
     return verdict;
@@ -120,7 +126,12 @@ export class Engine {
   async beginUnkeyed(settings: ExecutionSettings, atomic: AtomicSettings, handler: string): Promise<OwnedExecution> {
     if (this.#draining) throw new StoreUnavailable();
     const execution = this.unkeyed(settings, handler);
-    execution.transaction = await this.#roster.beginning(() => this.#atomic.open(execution, atomic));
+    this.#roster.begins();
+    try {
+      execution.transaction = await this.#atomic.open(execution, atomic);
+    } finally {
+      this.#roster.hasBegun();
+    }
     this.#roster.add(execution);
     return execution;
   }

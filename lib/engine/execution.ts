@@ -150,9 +150,9 @@ export class OwnedExecution {
     await recording.finally(() => this.#recordings.delete(recording));
   }
 
-  /** Resolves when no phase is being recorded. Never rejects. */
-  async recorded(): Promise<void> {
-    if (this.#recordings.size > 0) await Promise.allSettled(this.#recordings);
+  /** Resolves when no phase is being recorded any more, and never rejects; `undefined` when none is. */
+  recorded(): Promise<unknown> | undefined {
+    return this.#recordings.size === 0 ? undefined : Promise.allSettled(this.#recordings);
   }
 
   /** Notes that somebody else owns the key. `false` if that was known already. */

@@ -40,15 +40,16 @@ export class Persistence {
     this.#pauses = new Pauses(clock);
   }
 
-  async persist(execution: OwnedExecution, ending: Ending): Promise<Persisted> {
+  persist(execution: OwnedExecution, ending: Ending): Promise<Persisted> {
     const write = this.#writeOf(execution, ending);
     const { storeTimeoutMs, leaseMs } = execution.settings;
-    const outcome = await this.#stubbornly(write, storeTimeoutMs, storeTimeoutMs);
-    if (outcome.kind !== 'unreachable') return outcome;
-    // The answer leaves without its record. If Postgres comes back while the lease lasts, the
-    // record is still made, and a retry gets the answer that left instead of a second run.
-    const later = this.#inBackground(this.#stubbornly(write, leaseMs, storeTimeoutMs));
-    return { ...outcome, later };
+    return this.#stubbornly(write, storeTimeoutMs, storeTimeoutMs).then((outcome) => {
+      if (outcome.kind !== 'unreachable') return outcome;
+      // The answer leaves without its record. If Postgres comes back while the lease lasts, the
+      // record is still made, and a retry gets the answer that left instead of a second run.
+      const later = this.#inBackground(this.#stubbornly(write, leaseMs, storeTimeoutMs));
+      return { ...outcome, later };
+    });
   }
 
   /**

@@ -42,15 +42,15 @@ export class Roster {
     return this.#byKey.get(id)?.ownership.owner === owner;
   }
 
-  /** Counts a claim as under way for as long as `work` takes. */
-  async beginning<T>(work: () => Promise<T>): Promise<T> {
+  /** A claim is under way from here on, until `hasBegun`. */
+  begins(): void {
     this.#beginning += 1;
-    try {
-      return await work();
-    } finally {
-      this.#beginning -= 1;
-      this.#tellIfIdle();
-    }
+  }
+
+  /** One of them is answered, whatever has come of it. */
+  hasBegun(): void {
+    this.#beginning -= 1;
+    this.#tellIfIdle();
   }
 
   /** Resolves when nothing is under way any more, or after `withinMs`. */

@@ -37,9 +37,10 @@ export class SealingStore implements IdempotencyStore {
     private readonly clock: Clock,
   ) {}
 
-  async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
-    const result = await this.store.claim(claim, withinMs);
-    return result.kind === 'found' ? { kind: 'found', record: this.#toBeOpened(claim.id, result.record) } : result;
+  claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
+    return this.store
+      .claim(claim, withinMs)
+      .then((result) => (result.kind === 'found' ? { kind: 'found', record: this.#toBeOpened(claim.id, result.record) } : result));
   }
 
   /** With steps that can't be opened the execution could not be resumed: its handler does not even begin. */
@@ -58,11 +59,11 @@ export class SealingStore implements IdempotencyStore {
     }
   }
 
-  async complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
-    return this.#opened(
-      ownership.id,
-      await this.store.complete(ownership, this.sealing.sealAnswer(ownership.id, answer), retentionMs, withinMs),
-    );
+  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
+    const { id } = ownership;
+    return this.store
+      .complete(ownership, this.sealing.sealAnswer(id, answer), retentionMs, withinMs)
+      .then((settled) => this.#opened(id, settled));
   }
 
   async seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled> {

@@ -31,7 +31,8 @@ export class Settlements {
   async settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     execution.settling = true;
     this.parts.observer.settling(execution);
-    await execution.recorded();
+    const recorded = execution.recorded();
+    if (recorded !== undefined) await recorded;
     const settlement = await (execution.transaction === undefined
       ? this.#settlePlain(execution, ending)
       : this.#settleAtomic(execution, ending, execution.transaction));
@@ -45,7 +46,8 @@ export class Settlements {
     if (ending.kind === 'free') return this.settle(execution, ending);
     execution.settling = true;
     this.parts.observer.settling(execution);
-    await execution.recorded();
+    const recorded = execution.recorded();
+    if (recorded !== undefined) await recorded;
     this.parts.leases.drop(execution); // from the write on, the transaction holds its row
     try {
       if (await outer.write(keepingWrite(execution, ending))) {

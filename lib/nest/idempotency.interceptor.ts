@@ -116,7 +116,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
       const asked = read instanceof Promise ? await read : read;
       const { identity, fingerprint } = asked;
       const { waitMs, applied } = patienceOf(settings, exchange);
-      const verdict = await this.#ask({ identity, fingerprint, settings, handler, waitMs }, exchange);
+      const admission: Admission = { identity, fingerprint, settings, handler, waitMs };
+      const verdict = await (waitMs === 0 ? this.engine.begin(admission) : this.#askOrWait(admission, exchange));
       switch (verdict.kind) {
         case 'run':
           return this.#run(route, exchange, verdict.execution, key, next);
@@ -157,8 +158,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** Whoever waits for another one's answer need not do so after its own client has gone. */
-  async #ask(admission: Admission, { response }: Exchange): Promise<Verdict> {
-    if (admission.waitMs === 0) return this.engine.begin(admission);
+  async #askOrWait(admission: Admission, { response }: Exchange): Promise<Verdict> {
     const client = presenceOf(response.raw);
     try {
       return await this.engine.begin({ ...admission, client });

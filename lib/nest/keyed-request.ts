@@ -250,9 +250,8 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
   }
 
   /** The first ending counts: an execution is settled once. */
-  async #settle(ending: Ending): Promise<Instead | undefined> {
+  #settle(ending: Ending): Promise<Instead | undefined> {
     this.#settlement ??= this.parts.engine.settle(this.parts.execution, ending);
-    const settlement = await this.#settlement;
-    return settlement.kind === 'send' ? undefined : this.parts.wordInstead(settlement);
+    return this.#settlement.then((settlement) => (settlement.kind === 'send' ? undefined : this.parts.wordInstead(settlement)));
   }
 }

@@ -114,16 +114,17 @@ export class PgSession implements Session {
   private waitFor<T>(work: Promise<T>, deadline: Deadline): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const cancel = this.options.clock.after(deadline.leftMs(), () => giveUp(new GaveUp('Postgres did not answer in time.')));
-      const done = (): void => {
+      const giveUp = (reason: unknown): void => {
         cancel();
         this.underWay.delete(giveUp);
-      };
-      const giveUp = (reason: GaveUp): void => {
-        done();
-        reject(reason);
+        reject(reason as Error);
       };
       this.underWay.add(giveUp);
-      work.then(resolve, reject).finally(done);
+      work.then((value) => {
+        cancel();
+        this.underWay.delete(giveUp);
+        resolve(value);
+      }, giveUp);
     });
   }
 }

@@ -6,7 +6,14 @@ import type { PoolClient, QueryResult } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionMisused } from '../contract/errors.js';
 import type { Ownership, RecordedStep } from '../contract/record.js';
-import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction, TransactionClient } from '../contract/transaction.js';
+import type {
+  CommitResult,
+  KeepingWrite,
+  LastWrite,
+  RecordTransaction,
+  TransactionClient,
+  TransactionQuery,
+} from '../contract/transaction.js';
 import type { HeldRows } from './held-rows.js';
 import type { Loan } from './loan.js';
 import { inTime } from './patience.js';
@@ -45,9 +52,10 @@ export class PgTransaction implements RecordTransaction {
   constructor(private readonly parts: TransactionParts) {
     const { loan, gate } = parts;
     this.client = {
-      async query<Row>(text: string, values: readonly unknown[] = []) {
+      async query<Row>(query: string | TransactionQuery, given?: readonly unknown[]) {
+        const { name, text, values = given ?? [] } = typeof query === 'string' ? { text: query } : query;
         gate.pass(text);
-        const { rows, rowCount } = await gate.watch(loan.client.query(text, [...values]));
+        const { rows, rowCount } = await gate.watch(loan.client.query({ name, text, values: [...values] }));
         return { rows: rows as Row[], rowCount };
       },
     };

@@ -167,11 +167,12 @@ export class PostgresStore implements IdempotencyStore {
     return { kind: row !== undefined && isAsFound(from, row) ? 'held' : 'changed' };
   }
 
-  async complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
+  complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
     const completion = completionOf(ownership, answer, retentionMs);
     const deadline = deadlineIn(this.clock, withinMs);
-    if (this.shared !== undefined && isSmall(completion) && (await this.shared.completions.run(completion, deadline))) return SETTLED;
-    return this.settle(ownership, this.sql.complete, completionValues(completion), deadline);
+    const alone = (): Promise<Settled> => this.settle(ownership, this.sql.complete, completionValues(completion), deadline);
+    if (this.shared === undefined || !isSmall(completion)) return alone();
+    return this.shared.completions.run(completion, deadline).then((kept) => (kept ? SETTLED : alone()));
   }
 
   seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled> {

@@ -34,6 +34,7 @@ beforeAll(async () => {
     databaseUrl: database.url,
     providerUrl: database.url,
     connections: 10,
+    sharedStatements: true,
     storeTimeout: '20s',
     stops,
   });

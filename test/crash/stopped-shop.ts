@@ -21,13 +21,14 @@ export class StoppedShop {
   readonly #passed = new Map<string, readonly string[]>();
   #shop!: CrashShop;
 
-  static async start(parts: Omit<CrashShopParts, 'name' | 'stops'>): Promise<StoppedShop> {
+  static async start(parts: Omit<CrashShopParts, 'name' | 'stops' | 'sharedStatements'>): Promise<StoppedShop> {
     if (!pointsAreMade) makeStatementsPoints();
     pointsAreMade = true;
     const shop = new StoppedShop();
     shop.#shop = await startCrashShop({
       ...parts,
       name: 'stopped shop',
+      sharedStatements: false,
       stops: {
         standsAt: (stand) => shop.#standing.get(stand.journey)?.(stand),
         arrived: (journey, points) => {

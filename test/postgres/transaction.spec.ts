@@ -104,6 +104,20 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     },
   );
 
+  it('keeps a statement prepared that has a name, and gives the others none', async () => {
+    const transaction = await begun(shop.store, await owned(shop.store));
+    const { client } = transaction;
+    const text = 'select $1::int as n';
+    expect((await client.query({ name: 'kept', text, values: [1] })).rows).toEqual([{ n: 1 }]);
+    expect((await client.query({ name: 'kept', text, values: [2] })).rows).toEqual([{ n: 2 }]);
+    expect((await client.query({ text: 'select 3 as n' })).rows).toEqual([{ n: 3 }]);
+    expect((await client.query(text, [4])).rows).toEqual([{ n: 4 }]);
+    const { rows } = await client.query(`select name from pg_prepared_statements where name not like 'idempotency_%'`);
+    expect(rows).toEqual([{ name: 'kept' }]);
+    await expect(client.query({ name: 'over', text: 'commit' })).rejects.toMatchObject({ code: 'IDEMPOTENCY_TRANSACTION_MISUSED' });
+    await transaction.rollBack();
+  });
+
   it('sends what begins it and what ends it', async () => {
     const sent: string[] = [];
     const store = bench.store({ application: shop.application, onStatement: (name) => sent.push(name) });

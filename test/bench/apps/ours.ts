@@ -6,7 +6,7 @@ import { Body, Controller, Get, Headers, Module, Post } from '@nestjs/common';
 import { CurrentExecution, IdempotencyModule, Idempotent } from '../../../lib/index.js';
 import type { IdempotencyModuleOptions, IdempotentExecution } from '../../../lib/index.js';
 import { serve } from './nest.js';
-import { largeAnswer, openPool, placeOrder, placeOrderBy, placeOrderSlowly, quiet } from './shop.js';
+import { largeAnswer, openPool, placeOrder, placeOrderSlowly, quiet } from './shop.js';
 import type { Order } from './shop.js';
 
 const pool = openPool();
@@ -22,7 +22,7 @@ class Orders {
   @Idempotent({ atomic: true })
   @Post('orders-atomic')
   placeAtomically(@Body() order: Order, @CurrentExecution() { key, client }: IdempotentExecution): Promise<object> {
-    return placeOrderBy((text, values) => client.query(text, values), key, order);
+    return placeOrder(client, key, order);
   }
 
   @Idempotent({ durableClaim: false })

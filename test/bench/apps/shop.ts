@@ -12,7 +12,7 @@ export type { Order } from './orders.js';
 
 /** What a query can be sent through: a pool, a client in a transaction, the library's own. */
 interface Queryable {
-  query(statement: { name: string; text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
+  query(statement: { name: string; text: string; values: unknown[] }): Promise<{ rows: readonly unknown[] }>;
 }
 
 const INSERT = 'insert into bench_orders (key, sku, quantity, customer, note) values ($1, $2, $3, $4, $5) returning id';
@@ -24,15 +24,6 @@ export function openPool(settings: pg.PoolConfig = {}): pg.Pool {
 /** The one business effect of a request. The key is noted beside it, so that one can see afterwards which of them ran twice. */
 export async function placeOrder(database: Queryable, key: string | undefined, order: Order): Promise<object> {
   return answerTo(idIn(await database.query({ name: 'place_order', text: INSERT, values: valuesOf(key, order) })), order);
-}
-
-/** The same where only a text and values can be handed over. */
-export async function placeOrderBy(
-  query: (text: string, values: unknown[]) => Promise<{ rows: readonly unknown[] }>,
-  key: string | undefined,
-  order: Order,
-): Promise<object> {
-  return answerTo(idIn(await query(INSERT, valuesOf(key, order))), order);
 }
 
 /** In a transaction of its own, as a handler with more than one statement would. */

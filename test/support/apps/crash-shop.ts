@@ -53,6 +53,8 @@ export interface CrashShopParts {
   readonly stops: Stops;
   /** Connections of each of the shop's two pools: a request that is stopped keeps those it has. */
   readonly connections: number;
+  /** Whether its requests share statements. Those that are to be stopped one by one must not. */
+  readonly sharedStatements: boolean;
   /** Longest wait for Postgres. A request that is stopped waits as well. */
   readonly storeTimeout: string;
 }
@@ -163,7 +165,7 @@ export interface CrashShop extends Pick<RunningApp, 'url'> {
 }
 
 export async function startCrashShop(parts: CrashShopParts): Promise<CrashShop> {
-  const { name, databaseUrl, providerUrl, stops, connections, storeTimeout } = parts;
+  const { name, databaseUrl, providerUrl, stops, connections, sharedStatements, storeTimeout } = parts;
   const books = new Pool({ connectionString: providerUrl, max: 8 });
   const dataSource = new DataSource({
     type: 'postgres',
@@ -185,7 +187,7 @@ export async function startCrashShop(parts: CrashShopParts): Promise<CrashShop> 
     controllers: [PaymentsController],
     imports: [Journeys],
     providers: [{ provide: Payments, useFactory: () => new Payments(dataSource.manager, new Provider(books)) }],
-    options: { dataSource, poolSize: connections, scope: false, storeTimeout, reaper: false },
+    options: { dataSource, poolSize: connections, sharedStatements, scope: false, storeTimeout, reaper: false },
   });
   return {
     url: app.url,

@@ -10,6 +10,7 @@ const { url } = await startCrashShop({
   databaseUrl: DATABASE_URL,
   providerUrl: PROVIDER_URL,
   connections: Number(CONNECTIONS),
+  sharedStatements: false,
   storeTimeout: '60s',
   stops: {
     standsAt: ({ journey, point }) => console.log(`${journey} stands at: ${point}`),
