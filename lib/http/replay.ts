@@ -65,11 +65,26 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
  * answer ends in the sink. The status stays what was sent: access logs read it at the end.
  */
 function sinkLateWrites(raw: ServerResponse): void {
-  const { statusCode } = raw;
+  (raw as Sunk)[SENT_STATUS] = raw.statusCode;
   if (raw.headersSent) sinkBetween(raw);
   else sinkInFront(raw);
-  Object.defineProperty(raw, 'statusCode', { configurable: true, get: () => statusCode, set: nothing });
+  Object.defineProperty(raw, 'statusCode', SENT);
 }
+
+const SENT_STATUS = Symbol('status that was sent');
+
+interface Sunk {
+  [SENT_STATUS]?: number;
+}
+
+/** One for all responses: with a getter of its own each of them would be of a kind of its own to V8, and slow to the end. */
+const SENT = {
+  configurable: true,
+  get(this: Sunk): number | undefined {
+    return this[SENT_STATUS];
+  },
+  set: nothing,
+};
 
 const SUNK_HEADERS = { setHeader: itself, setHeaders: itself, appendHeader: itself, removeHeader: nothing };
 
