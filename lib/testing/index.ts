@@ -29,4 +29,11 @@ export type {
   TakeOverResult,
 } from '../contract/record.js';
 export type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
-export type { CommitResult, IsolationLevel, RecordTransaction, TransactionClient, TransactionQuery, TransactionSettings } from '../contract/transaction.js';
+export type {
+  CommitResult,
+  IsolationLevel,
+  RecordTransaction,
+  TransactionClient,
+  TransactionQuery,
+  TransactionSettings,
+} from '../contract/transaction.js';
