@@ -31,6 +31,8 @@ export type {
 export type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
 export type {
   CommitResult,
+  KeepingWrite,
+  LastWrite,
   IsolationLevel,
   RecordTransaction,
   TransactionClient,
