@@ -24,8 +24,11 @@ export interface Ways<Asked, Told> {
  */
 const LONGEST_GATHERING_MS = 20;
 
-/** Of one kind. With more of them fewer requests would share each, and there are but a few connections. */
-const MOST_UNDER_WAY = 3;
+/**
+ * Of one kind, and shared. With more of them fewer requests would share each, and there are but a few connections.
+ * One that goes alone may stand before a lock for as long as its request has patience, so it does not count.
+ */
+const MOST_SHARED = 3;
 
 /** In one statement. Far above what gathers in the time of one; it bounds what a stalled Postgres has to catch up with at once. */
 const MOST = 200;
@@ -35,11 +38,14 @@ interface Seat<Asked, Told> {
   readonly deadline: Deadline;
   readonly resolve: (told: Told | undefined) => void;
   readonly reject: (error: unknown) => void;
+  gaveUp: boolean;
 }
 
 export class SharedStatement<Asked, Told> {
   readonly #gathered = new Set<Seat<Asked, Told>>();
+  /** All that are under way, and those of them that are shared. */
   #underWay = 0;
+  #shared = 0;
   #leaving = false;
   #cancelPatience: (() => void) | undefined;
 
@@ -52,6 +58,7 @@ export class SharedStatement<Asked, Told> {
   run(asked: Asked, deadline: Deadline): Promise<Told | undefined> {
     return new Promise((resolve, reject) => {
       const giveUp = (): void => {
+        seat.gaveUp = true;
         const unsent = this.#gathered.delete(seat);
         reject(new StoreUnavailable({ cause: new GaveUp('Postgres did not answer in time.'), unsent }));
       };
@@ -67,6 +74,7 @@ export class SharedStatement<Asked, Told> {
           cancel();
           reject(error as Error);
         },
+        gaveUp: false,
       };
       this.#gathered.add(seat);
       this.#leaveSoon();
@@ -89,12 +97,15 @@ export class SharedStatement<Asked, Told> {
   #leave(): void {
     this.#cancelPatience?.();
     this.#cancelPatience = undefined;
-    if (this.#gathered.size === 0 || this.#underWay >= MOST_UNDER_WAY) return;
+    if (this.#gathered.size === 0 || this.#shared >= MOST_SHARED) return;
     const seats = [...this.#gathered].slice(0, MOST);
     for (const seat of seats) this.#gathered.delete(seat);
+    const shared = seats.length > 1 ? 1 : 0;
     this.#underWay += 1;
+    this.#shared += shared;
     void this.#carry(seats).finally(() => {
       this.#underWay -= 1;
+      this.#shared -= shared;
       this.#leave();
     });
   }
@@ -109,9 +120,9 @@ export class SharedStatement<Asked, Told> {
       );
       seats.forEach(({ resolve }, i) => resolve(told[i]));
     } catch (error) {
+      if (!isRefused(error)) return seats.forEach(({ reject }) => reject(error));
       // Nothing of it has happened. Nobody waits here for the one that was at fault, which may take long.
-      if (isRefused(error)) for (const seat of seats) void this.#carryAlone(seat);
-      else for (const { reject } of seats) reject(error);
+      for (const seat of seats) if (!seat.gaveUp) void this.#carryAlone(seat);
     }
   }
 

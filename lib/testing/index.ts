@@ -31,9 +31,9 @@ export type {
 export type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
 export type {
   CommitResult,
+  IsolationLevel,
   KeepingWrite,
   LastWrite,
-  IsolationLevel,
   RecordTransaction,
   TransactionClient,
   TransactionQuery,

@@ -76,17 +76,35 @@ describe('a statement', () => {
     expect(await Promise.all(told)).toEqual(['B', 'C', 'D']);
   });
 
-  it('does not wait for long for one that is stuck, and three at most are under way', async () => {
-    for (const asked of ['a', 'b', 'c', 'd']) {
-      void ask(asked);
+  it('does not wait for long for one that is stuck, and three at most are shared', async () => {
+    for (const pair of ['ab', 'cd', 'ef', 'gh']) {
+      for (const asked of pair) void failing(asked);
       await turn();
       await clock.advance(19);
-      expect(names().flat().includes(asked)).toBe(asked === 'a');
+      expect(names().flat().includes(pair[0]!)).toBe(pair === 'ab');
       await clock.advance(1);
     }
-    expect(names()).toEqual([['a'], ['b'], ['c']]);
-    await sent[1]!.end(['B']);
-    expect(names()).toEqual([['a'], ['b'], ['c'], ['d']]);
+    expect(names()).toEqual([
+      ['a', 'b'],
+      ['c', 'd'],
+      ['e', 'f'],
+    ]);
+    await sent[1]!.end(['C', 'D']);
+    expect(names()).toEqual([
+      ['a', 'b'],
+      ['c', 'd'],
+      ['e', 'f'],
+      ['g', 'h'],
+    ]);
+  });
+
+  it('does not wait for long for those that went alone and are stuck, however many they are', async () => {
+    for (const asked of ['a', 'b', 'c', 'd', 'e']) {
+      void failing(asked);
+      await turn();
+      await clock.advance(20);
+    }
+    expect(names()).toEqual([['a'], ['b'], ['c'], ['d'], ['e']]);
   });
 
   it('takes at most two hundred', async () => {
@@ -166,6 +184,17 @@ describe('who gives up', () => {
     await clock.advance(100);
     expect(await late).toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', unsent: false });
     await sent[0]!.end(['LATE', 'B']);
+    expect(await told).toBe('B');
+  });
+
+  it('while the statement is under way is not sent again when Postgres refuses that', async () => {
+    const [late, told] = [failing('late', 100), ask('b')];
+    await turn();
+    await clock.advance(100);
+    await late;
+    await sent[0]!.fail(REFUSED);
+    expect(names()).toEqual([['late', 'b'], ['b']]);
+    await sent[1]!.end(['B']);
     expect(await told).toBe('B');
   });
 
