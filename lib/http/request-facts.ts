@@ -55,6 +55,8 @@ export interface ResponseDoor {
 }
 
 export interface Exchange {
+  /** The framework's own, as handlers get it: to know it again by. */
+  readonly native: object;
   readonly request: RequestFacts;
   readonly response: ResponseDoor;
 }
@@ -63,8 +65,12 @@ const NOT_MODIFIED = 304;
 
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
-    ? { request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
-    : { request: new ExpressFacts(request as ExpressRequest), response: new ExpressDoor(response as ExpressResponse) };
+    ? { native: request, request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
+    : {
+        native: request as object,
+        request: new ExpressFacts(request as ExpressRequest),
+        response: new ExpressDoor(response as ExpressResponse),
+      };
 }
 
 /** What both leave on the request object, each through its own body parsers, guards and file interceptors. */

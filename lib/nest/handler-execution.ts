@@ -75,7 +75,7 @@ export class HandlerExecution implements IdempotentExecution {
       store: this.store,
       execution: this.execution,
       partOf: () => this.partOf?.transaction,
-      apart: withinStep,
+      apart: (work) => withinStep(this, work),
       guard: refuseWithinStep,
     });
     return this.#steps;

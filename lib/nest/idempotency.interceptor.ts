@@ -23,7 +23,7 @@ import { replayResponse } from '../http/replay.js';
 import { readExchange } from '../http/request-facts.js';
 import type { Exchange } from '../http/request-facts.js';
 import { askedBy, keyOf, scopeOf } from './admission.js';
-import { isWithinRun, withFrame } from './context.js';
+import { enter, enterUnguarded, isWithinRun } from './context.js';
 import { IdempotencyEvents } from './events.js';
 import { HandlerExecution } from './handler-execution.js';
 import { KeyedRequest } from './keyed-request.js';
@@ -61,7 +61,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (route === undefined) return this.#wordErrors(context, next);
     const http = context.switchToHttp();
     const exchange = readExchange(http.getRequest(), http.getResponse());
-    if (!route.covers(exchange.request.method)) return this.#wordErrors(context, next);
+    if (!route.covers(exchange.request.method)) {
+      enterUnguarded(exchange.native);
+      return this.#wordErrors(context, next);
+    }
     if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
       // Its parts are parsed further in, where this is taken up again.
       defer(http.getRequest<object>(), (inner) => this.#admit(route, readExchange(http.getRequest(), http.getResponse()), context, inner));
@@ -178,7 +181,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
       redact: (answer) => redacted(route.settings, answer, this.#logger),
       wordInstead: (found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(route, found.error)),
       refusal: (error) => this.#refusal(route, exchange, error),
-      within: (run, work) => withFrame({ instance: this.instance, execution, handlerToken: route.token, run }, work),
+      enter: (run) => enter(exchange.native, { instance: this.instance, execution, handlerToken: route.token, run }),
       isWithin: isWithinRun,
     });
     return request.follow(next);
@@ -186,16 +189,20 @@ export class IdempotencyInterceptor implements NestInterceptor {
 
   /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
   #unprotected(route: IdempotentRoute, exchange: Exchange, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
-    const frame = { instance: this.instance, execution, handlerToken: route.token, run: undefined };
-    return new Observable((subscriber) =>
-      withFrame(frame, () =>
+    return new Observable((subscriber) => {
+      const stay = enter(exchange.native, { instance: this.instance, execution, handlerToken: route.token, run: undefined });
+      const below = stay.run(() =>
         next.handle().subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => subscriber.error(isIdempotencyError(error) ? this.#refusal(route, exchange, error) : error),
           complete: () => subscriber.complete(),
         }),
-      ),
-    );
+      );
+      return () => {
+        below.unsubscribe();
+        stay.leave();
+      };
+    });
   }
 
   /** What a request that did not get as far as its handler is answered with. */

@@ -6,11 +6,12 @@
 import type { ModulesContainer } from '@nestjs/core';
 import { Repository } from 'typeorm';
 import type { EntityManager } from 'typeorm';
-import { currentExecution } from './context.js';
+import { currentExecution, demandContext } from './context.js';
 import { HandlerExecution } from './handler-execution.js';
 import type { ApplicationDatabase } from './module-store.js';
 
 export function joinRepositories(modules: ModulesContainer, { dataSource }: ApplicationDatabase, instance: object): void {
+  demandContext();
   for (const module of modules.values()) {
     for (const { instance: provided } of module.providers.values()) {
       if (provided instanceof Repository && provided.manager.connection === dataSource) join(provided, instance);

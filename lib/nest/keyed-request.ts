@@ -21,6 +21,7 @@ import { toRecordedResponse } from '../http/recorded-headers.js';
 import { tapResponse } from '../http/response-tap.js';
 import type { AnswerHead, HeldAnswer, Instead, ResponseTap, TapHooks } from '../http/response-tap.js';
 import type { ResponseDoor } from '../http/request-facts.js';
+import type { Stay } from './context.js';
 import { HandlerRepetition } from './handler-repetition.js';
 import { HandlerRun, HandlerTooLate } from './handler-run.js';
 import type { HandlerWitness, Repetition } from './handler-run.js';
@@ -39,9 +40,9 @@ export interface KeyedRequestParts {
   readonly wordInstead: (found: Found) => Instead;
   /** The exception for Nest's filters. */
   readonly refusal: (error: IdempotencyError) => Error;
-  /** Runs `work` where the handler below can find its execution. */
-  readonly within: <T>(run: HandlerRun, work: () => T) => T;
-  /** Whether the caller is called from there. */
+  /** Lets the handler below find its execution. */
+  readonly enter: (run: HandlerRun) => Stay;
+  /** Whether the caller is called from there, as far as that is known. */
   readonly isWithin: (run: HandlerRun) => boolean;
 }
 
@@ -84,7 +85,8 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
         return subscriber.error(new HandlerTooLate());
       }
       let over = false;
-      this.parts.within(this.#run, () =>
+      const stay = this.parts.enter(this.#run);
+      stay.run(() =>
         next.handle().subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {
@@ -101,6 +103,8 @@ export class KeyedRequest implements TapHooks, HandlerWitness {
       );
       return () => {
         if (!over) this.#leftBehind();
+        if (this.#run.atWork) void this.#run.whenIdle().then(() => stay.leave());
+        else stay.leave();
       };
     });
   }

@@ -7,6 +7,8 @@ import { isIdempotencyError } from '../contract/errors.js';
 import type { ConnectionLimit, IdempotencyStore, StoreFindings } from '../contract/store.js';
 import type { Engine } from '../engine/engine.js';
 import { Reaper } from '../engine/reaper.js';
+import { demandContext } from './context.js';
+import { mayBeAsked } from './context-demand.js';
 import { IdempotencyEvents } from './events.js';
 import { joinRepositories } from './join-repositories.js';
 import { applicationPoolSize } from './module-store.js';
@@ -44,6 +46,7 @@ export class IdempotencyLifecycle implements OnApplicationBootstrap, BeforeAppli
     this.#warnOfPools(findings?.connectionLimit);
     this.#warnOfShortRetention();
     this.#warnOfUnprotected();
+    if (this.routes.needContext || mayBeAsked(this.modules)) demandContext();
     if (this.options.joinRepositories) joinRepositories(this.modules, this.application, this.instance);
     this.#reaper?.start();
   }

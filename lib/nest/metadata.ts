@@ -37,6 +37,10 @@ export const NEST = {
   interceptors: '__interceptors__',
   version: '__version__',
   render: '__renderTemplate__',
+  parameters: '__routeArguments__',
+  constructorTypes: 'design:paramtypes',
+  constructorTokens: 'self:paramtypes',
+  propertyTokens: 'self:properties_metadata',
   messagePattern: 'microservices:pattern',
 } as const;
 

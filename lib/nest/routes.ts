@@ -8,6 +8,7 @@ import type { ModulesContainer } from '@nestjs/core';
 import type { Faults } from './faults.js';
 import { IDEMPOTENT, NEST, REQUIRES_IF_MATCH, SKIPPED, idempotentMetadata } from './metadata.js';
 import type { IdempotentMetadata } from './metadata.js';
+import { askForRequest } from './method-wrapper.js';
 import { methodsOf } from './methods.js';
 import { resolveDeduplication } from './resolve-deduplication.js';
 import { resolveRoute } from './resolve-options.js';
@@ -40,6 +41,8 @@ export class IdempotentRoutes {
   readonly #byHandler = new Map<Method, Map<Class, IdempotentRoute>>();
   /** Handlers whose repetition nothing stops, as `Controller.method`. */
   readonly unprotected: string[] = [];
+  /** Whether one of them can't do without a context. */
+  needContext = false;
 
   /** The route of the handler that is about to be called, if it is idempotent. */
   of(context: Pick<ExecutionContext, 'getClass' | 'getHandler'>): IdempotentRoute | undefined {
@@ -79,10 +82,20 @@ function addController(routes: IdempotentRoutes, controller: Class, options: Res
     decorated += 1;
     if (refuseHandler(method, metadata, where, faults)) continue;
     routes.add(controller, method, routeOf(controller, name, method, options, faults, metadata));
+    if (!askForRequest(controller, name, method) || writesItself(controller, name)) routes.needContext = true;
   }
   const hasMessages = handlersOf(controller).some(([, method]) => Reflect.hasMetadata(NEST.messagePattern, method));
   if (decorated === 0 && hasMessages && Reflect.hasOwnMetadata(IDEMPOTENT, controller)) faults.add(notHttp(controller.name));
 }
+
+/** Of an answer that a handler may have written itself, only a context can say whether it has. */
+function writesItself(controller: Class, name: string): boolean {
+  const parameters = Reflect.getMetadata(NEST.parameters, controller, name) as object | undefined;
+  return Object.keys(parameters ?? {}).some((kind) => RESPONSE_OR_NEXT.test(kind));
+}
+
+/** Nest's numbers for these kinds of parameters, before each one's index; the same since Nest 4. */
+const RESPONSE_OR_NEXT = /^[12]:/;
 
 /** Of a handler that carries no decorator of ours. Event streams can't be protected, so they are not complained of. */
 function isUnprotected(controller: Class, method: Method): boolean {

@@ -88,7 +88,7 @@ describe('an execution in a handler’s hands', () => {
   it('keeps them out of a step’s work wherever that goes on, and only there', async () => {
     const { execution } = inAtomicMode();
     await within(execution, async () => {
-      const inStep = withinStep(async () => {
+      const inStep = withinStep(execution, async () => {
         await new Promise(setImmediate);
         return execution.manager;
       });
