@@ -8,12 +8,14 @@ import { executionFor } from './context.js';
  *
  * @throws Error when the handler is neither, or IdempotencyModule is not imported
  */
-export const CurrentExecution: () => ParameterDecorator = createParamDecorator((_data: undefined, context: ExecutionContext): IdempotentExecution => {
-  const execution = context.getType() === 'http' ? executionFor(context.switchToHttp().getRequest<object>()) : undefined;
-  if (execution === undefined) {
-    throw new Error(
-      '@CurrentExecution() has nothing to hand over here: put @Idempotent() or @Deduplicate() on the handler and import IdempotencyModule.forRoot().',
-    );
-  }
-  return execution;
-});
+export const CurrentExecution: () => ParameterDecorator = createParamDecorator(
+  (_data: undefined, context: ExecutionContext): IdempotentExecution => {
+    const execution = context.getType() === 'http' ? executionFor(context.switchToHttp().getRequest<object>()) : undefined;
+    if (execution === undefined) {
+      throw new Error(
+        '@CurrentExecution() has nothing to hand over here: put @Idempotent() or @Deduplicate() on the handler and import IdempotencyModule.forRoot().',
+      );
+    }
+    return execution;
+  },
+);
