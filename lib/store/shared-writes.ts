@@ -5,6 +5,7 @@
 import type { Clock } from '../contract/clock.js';
 import type { Claim, Ownership } from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
+import { byteaArray, floatArray } from './binary-arrays.js';
 import { writeHeaders, type ClaimRow } from './rows.js';
 import type { Session } from './session.js';
 import { SharedStatement } from './shared-statement.js';
@@ -62,12 +63,16 @@ function sharedClaims(
       return (await session.run<ClaimRow>(one, claimValues(claim), deadline)).rows[0];
     },
     async together(claims, deadline) {
-      const { rows } = await session.run<SharedClaimRow>(several, claimColumns(claims), deadline);
-      const told = new Map(rows.map((row) => [row.n ?? row.owner, row]));
-      return claims.map(({ owner }, i) => told.get(owner) ?? told.get(i + 1));
+      const inOrder = claims.toSorted(byId);
+      const { rows } = await session.run<SharedClaimRow>(several, claimColumns(inOrder), deadline);
+      const told = new Map(rows.map((row) => [row.n === null ? row.owner : inOrder[row.n - 1]?.owner, row]));
+      return claims.map(({ owner }) => told.get(owner));
     },
   });
 }
+
+/** Whoever claims the same keys in another process has the same order: they queue up, and don't lock each other out. */
+const byId = (one: Claim, other: Claim): number => (one.id < other.id ? -1 : 1);
 
 /** Of a record that stood there, `n` says whose way it stood in; of one that was made, the owner does. */
 interface SharedClaimRow extends ClaimRow {
@@ -85,10 +90,10 @@ function claimColumns(claims: readonly Claim[]): readonly unknown[] {
     claims.map(({ identity }) => identity.scope),
     claims.map(({ identity }) => identity.operation),
     claims.map(({ identity }) => identity.key),
-    plainArray(claims.map(({ fingerprint }) => fingerprint.toString('hex'))),
+    byteaArray(claims.map(({ fingerprint }) => fingerprint)),
     plainArray(claims.map(({ owner }) => owner)),
-    plainArray(claims.map(({ leaseMs }) => leaseMs)),
-    plainArray(claims.map(({ retentionMs }) => retentionMs)),
+    floatArray(claims.map(({ leaseMs }) => leaseMs)),
+    floatArray(claims.map(({ retentionMs }) => retentionMs)),
     LONGEST_QUEUE,
     claims.length,
   ];
@@ -106,28 +111,19 @@ export function completionValues({ id, owner, status, headers, body, retentionMs
   return [id, owner, status, headers, body, retentionMs];
 }
 
-/** An array of bytes would go over the line as text, twice as long and escaped; what is in one piece goes as it is. */
 function completionColumns(completions: readonly Completion[]): readonly unknown[] {
-  let end = 1; // Postgres counts bytes from one
-  const starts = completions.map(({ headers, body }) => {
-    const start = end;
-    end += headers.length + body.length;
-    return start;
-  });
   return [
     plainArray(completions.map(({ id }) => id)),
     plainArray(completions.map(({ owner }) => owner)),
     plainArray(completions.map(({ status }) => status)),
-    plainArray(starts),
-    plainArray(completions.map(({ headers }) => headers.length)),
-    plainArray(completions.map(({ body }) => body.length)),
-    plainArray(completions.map(({ retentionMs }) => retentionMs)),
-    Buffer.concat(completions.flatMap(({ headers, body }) => [headers, body])),
+    byteaArray(completions.map(({ headers }) => headers)),
+    byteaArray(completions.map(({ body }) => body)),
+    floatArray(completions.map(({ retentionMs }) => retentionMs)),
     completions.length,
   ];
 }
 
-/** Of numbers and of hexadecimal texts, in which there is nothing to escape. */
+/** Of numbers and uuids, in which there is nothing to escape. */
 function plainArray(elements: readonly (string | number)[]): string {
   return `{${elements.join(',')}}`;
 }

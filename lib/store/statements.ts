@@ -28,24 +28,27 @@ const LAPSED = `state = ${RUNNING} and locked_until <= statement_timestamp()`;
 const interval = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`;
 const milliseconds = (instant: string): string => `(extract(epoch from ${instant}) * 1000)::float8`;
 
+/** Floating, and so without the decimal arithmetic above, which costs a replay as much as finding its row; but an instant would lose its last digit. */
+const millisecondsTo = (instant: string): string => `date_part('epoch', ${instant} - statement_timestamp()) * 1000`;
+
 /**
  * Of a record whose lease has passed: whether no transaction holds its row. One that does is alive
  * whatever its lease says, for the lock is its lease. Looking takes the weakest lock there is, for
  * the length of the statement: it stands in nobody's way but a deletion's. Records whose lease is
  * good are not touched, since nobody asks for this then.
  */
-const free = (records: string, sought = 'id = $1::uuid'): string => `
-      free as (
+const free = (records: string): string => `
+      free as (${freeRow(records, '$1::uuid')})`;
+
+const freeRow = (records: string, id: string): string => `
         select id
           from ${records}
-         where ${sought} and ${LAPSED}
-           for key share skip locked
-      )`;
+         where id = ${id} and ${LAPSED}
+           for key share skip locked`;
 
-/** Needs `free`. */
-const STANDING = `
+const standing = (isFree: string): string => `
   case state
-    when ${RUNNING} then case when locked_until <= statement_timestamp() and id in (select id from free) then 'lost' else 'running' end
+    when ${RUNNING} then case when locked_until <= statement_timestamp() and ${isFree} then 'lost' else 'running' end
     when ${COMPLETED} then 'completed'
     when ${SEALED} then 'sealed'
     when ${OPEN} then 'open'
@@ -53,19 +56,23 @@ const STANDING = `
   coalesce(expires_at <= statement_timestamp(), false) as expired`;
 
 /** A record as a claim meets it. The column list of `RecordRow`. */
-const RECORD = `${STANDING},
+const recordStanding = (isFree: string): string => `${standing(isFree)},
   owner::text, attempt, status,
-  ${milliseconds('locked_until - statement_timestamp()')} as lease_left_ms,
-  ${milliseconds('coalesce(expires_at, reap_after) - statement_timestamp()')} as retention_left_ms,
+  ${millisecondsTo('locked_until')} as lease_left_ms,
+  ${millisecondsTo('coalesce(expires_at, reap_after)')} as retention_left_ms,
   encode(fingerprint, 'base64') as fingerprint,
   encode(headers, 'base64') as headers,
   encode(body, 'base64') as body`;
+
+/** Both need `free`. */
+const STANDING = standing('id in (select id from free)');
+const RECORD = recordStanding('id in (select id from free)');
 
 /** A row is found by a digest, and believed only when what was digested is the same too. */
 const AGREES = '(scope = $2 and operation = $3 and key = $4) as agrees';
 
 /** Of the lock that stands for “somebody listens for this record”: 64 bits of a digest, which an application's own locks hardly ever meet. */
-const listenersLock = (channel: string, id: string): string => `hashtextextended('${channel} ' || ${id}::text, 0)`;
+const listenersLock = (channel: string, id: string): string => `uuid_hash_extended(${id}, hashtextextended('${channel}', 0))`;
 
 /**
  * Always true, and asked once, for the row that was just written: tells those who listen for it, if
@@ -141,10 +148,10 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     },
 
     /** The same for several keys at once. */
-    claimShared: { name: 'idempotency_claim_shared', text: claimShared(records, '') },
+    claimShared: { name: 'idempotency_claim_shared', text: claimShared(records, QUEUE_BRIEFLY) },
     claimSharedUnflushed: {
       name: 'idempotency_claim_shared_unflushed',
-      text: claimShared(records, `, set_config('synchronous_commit', 'off', true)`),
+      text: claimShared(records, `${QUEUE_BRIEFLY} and set_config('synchronous_commit', 'off', true) = 'off'`),
     },
 
     /** As a claim of one key, within a limit on the live records of its scope. */
@@ -350,31 +357,29 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     },
 
     /**
-     * As `complete`, for several executions at once; `$8` has all their headers and bodies, one after the
-     * other. A row that somebody holds is passed by, or it would keep the others waiting, so that two
-     * processes can't wait for each other either. Whose id does not come back has to go alone.
+     * As `complete`, for several executions at once. A row that somebody holds is passed by, or it would keep the
+     * others waiting, so that two processes can't wait for each other either. Whose id does not come back has to go
+     * alone. The lock tells where the row is, and it stays there as long as it is locked.
      */
     completeShared: {
       name: 'idempotency_complete_shared',
       text: `
-      with answer as materialized (
-        select *
-          from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::int[], $5::int[], $6::int[], $7::float8[])
-                 as answer (id, owner, status, starts_at, headers_length, body_length, retention)
-         limit $9::int
-      ), ${owned(records, 'answer')}, completed as (
+      with completed as (
         update ${records} as record
-           set state = ${COMPLETED}, status = owned.status,
-               headers = substring($8::bytea from starts_at for headers_length),
-               body = substring($8::bytea from starts_at + headers_length for body_length),
+           set state = ${COMPLETED}, status = owned.status, headers = owned.headers, body = owned.body,
                completed_at = statement_timestamp(),
-               expires_at = statement_timestamp() + ${interval('retention')},
+               expires_at = statement_timestamp() + ${interval('owned.retention')},
                locked_until = null
-          from owned
-         where record.id = owned.id and record.owner = owned.owner and record.state = ${RUNNING}
+          from (select answer.*, unheld.ctid as place
+                  from (select *
+                          from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::bytea[], $5::bytea[], $6::float8[])
+                                 as answer (id, owner, status, headers, body, retention)
+                         limit $7::int) as answer
+                 cross join lateral (${unheldOf(records, 'answer', 'ctid')}) as unheld) as owned
+         where record.ctid = owned.place and record.id = owned.id and record.owner = owned.owner and record.state = ${RUNNING}
         returning record.id
       )
-      select id::text as id
+      select id
         from completed
        where ${hint(channel)}`,
     },
@@ -835,52 +840,53 @@ function claim(records: string, returning: string): string {
       select true, null, null, null, attempt, null, null, null, null, null, null, null from inserted`;
 }
 
+const QUEUE_BRIEFLY = `set_config('lock_timeout', $9, true) <> ''`;
+
 /**
- * As one claim for each of several keys; `found` tells which one by its number `n`, `inserted` by the
- * owner's token. A key of which nothing is told was lost to somebody that instant, as above. They are
- * inserted in the order of their ids, so that two processes with the same keys queue up and don't lock
- * each other out. An insert waits for whoever has made one of that id and not committed, and all the
+ * As one claim for each of several keys; of what was found `n` tells in which one's way it stands, of what was
+ * inserted the owner's token does. A key of which nothing is told was lost to somebody that instant, as above.
+ * They come in the order of their ids and are inserted in it, so that two processes with the same keys queue up
+ * and don't lock each other out. An insert waits for whoever has made one of that id and not committed, and all the
  * others in the statement with it: hence no longer than `$9`, which is an error, 55P03.
  *
- * Each is looked for by itself, and the LIMIT does no more than say that there may be few of them. The
- * planner takes an array for ten rows, and for ten rows of a young table it would keep a plan that reads
- * it as a whole, and go on with that while the table grows.
+ * Each is looked for by itself. OFFSET 0 keeps the search from becoming a join, for which the planner might read
+ * the table as a whole while it is young, and go on with that while it grows. The LIMIT says that there may
+ * be few of them, whatever the array is: so the plan for any array is never dearer than one for this array, and is
+ * kept. It is computed once and before all else, which is why it also makes the settings; in an arm of their own they
+ * would cost as much as two more claims.
  */
-function claimShared(records: string, unflushed: string): string {
+function claimShared(records: string, set: string): string {
   return `
-      with asked as materialized (
-        select *
-          from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::float8[], $8::float8[]) with ordinality
-                 as asked (id, scope, operation, key, fingerprint, owner, lease, retention, n)
-         limit $10::int
-      ), ${free(records, 'id = any($1::uuid[])')}, found as (
-        select asked.n, record.*
-          from asked
-         cross join lateral (
-               select ${RECORD},
+      with looked as (
+        select asked.*, record.*
+          from (select *
+                  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::uuid[], $7::float8[], $8::float8[])
+                         with ordinality
+                         as asked (id, scope, operation, key, asked_fingerprint, asked_owner, lease, retention, n)
+                 limit case when ${set} then $10::int end) as asked
+          left join lateral (
+               select ${recordStanding(`exists (${freeRow(records, 'record.id')})`)},
                       (scope = asked.scope and operation = asked.operation and key = asked.key) as agrees
-                 from ${records}
+                 from ${records} as record
                 where id = asked.id
-                limit 1) as record
-      ), patience as (
-        select set_config('lock_timeout', $9, true)${unflushed}
+               offset 0) as record on true
       ), inserted as (
         insert into ${records}
                (id, scope, operation, key, fingerprint, owner, state, attempt, created_at, locked_until, reap_after)
-        select id, scope, operation, key, decode(fingerprint, 'hex'), owner, ${RUNNING}, 1, statement_timestamp(),
+        select id, scope, operation, key, asked_fingerprint, asked_owner, ${RUNNING}, 1, statement_timestamp(),
                statement_timestamp() + ${interval('lease')},
                statement_timestamp() + ${interval('retention')}
-          from asked, patience
-         where n not in (select n from found)
-         order by id
+          from looked
+         where agrees is null
             on conflict (id) do nothing
-        returning owner::text, attempt
+        returning owner::text
       )
-      select n::int as n, false as claimed, standing, expired, owner, attempt, status, lease_left_ms, retention_left_ms,
+      select n, false as claimed, standing, expired, owner, attempt, status, lease_left_ms, retention_left_ms,
              fingerprint, headers, body, agrees
-        from found
+        from looked
+       where agrees is not null
       union all
-      select null, true, null, null, owner, attempt, null, null, null, null, null, null, null from inserted`;
+      select null, true, null, null, owner, 1, null, null, null, null, null, null, null from inserted`;
 }
 
 /** The rows of those whose owner still has them and that nobody holds, under a lock. */
@@ -888,12 +894,16 @@ function owned(records: string, asked: string): string {
   return `owned as (
         select ${asked}.*
           from ${asked}
-         cross join lateral (
-               select
+         cross join lateral (${unheldOf(records, asked)}) as unheld
+      )`;
+}
+
+function unheldOf(records: string, asked: string, column = ''): string {
+  return `
+               select ${column}
                  from ${records} as record
                 where record.id = ${asked}.id and record.owner = ${asked}.owner and record.state = ${RUNNING}
-                  for no key update skip locked) as unheld
-      )`;
+                  for no key update skip locked`;
 }
 
 /**
