@@ -8,7 +8,7 @@
 import type { Clock } from '../contract/clock.js';
 import { KeyReused, OutcomeUnknown, StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
-import type { Claim, FoundRecord } from '../contract/record.js';
+import type { Claim, ClaimResult, FoundRecord } from '../contract/record.js';
 import type { AtomicSettings, ExecutionSettings } from '../contract/settings.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { Admission } from './admission.js';
@@ -52,20 +52,40 @@ export class Claims {
    * @param until when to give up, by the clock
    * @throws StoreUnavailable, and whatever else the store refuses
    */
-  async look(admission: Admission, claim: Claim, until: number): Promise<Finding> {
-    const { store, clock } = this.parts;
-    const left = (): number => Math.max(1, until - clock.now());
-    for (let round = 1; ; round++) {
-      const result = await store.claim(claim, left());
-      if (result.kind === 'claimed') return { kind: 'owned', claim, attempt: result.attempt, takenOver: false };
-      if (result.kind === 'over-limit') return { ...result, maxLiveKeys: claim.maxLiveKeys };
-      const { record } = result;
-      if (!this.mayTakeOver(admission, record)) return { kind: 'found', record, held: false };
-      const taken = await store.takeOver(claim, record, left());
-      if (taken.kind === 'taken') return { kind: 'owned', claim: inheriting(claim, record), attempt: taken.attempt, takenOver: true };
-      // Its transaction lives, whatever the lease says; or a crowd takes it from one another.
-      if (taken.kind === 'held' || round === CLAIM_ROUNDS) return { kind: 'found', record, held: true };
+  ask(claim: Claim, until: number): Promise<ClaimResult> {
+    try {
+      return this.parts.store.claim(claim, this.#left(until));
+    } catch (error) {
+      return Promise.reject(error as Error); // those who follow hear of it, whichever way it fails
     }
+  }
+
+  /**
+   * What that has come to. Where the record is one to go on with, the store is asked for it: only then
+   * is there a promise, and it may reject in the same ways.
+   */
+  findingOf(admission: Admission, claim: Claim, result: ClaimResult, until: number, round = 1): Finding | Promise<Finding> {
+    switch (result.kind) {
+      case 'claimed':
+        return { kind: 'owned', claim, attempt: result.attempt, takenOver: false };
+      case 'over-limit':
+        return { ...result, maxLiveKeys: claim.maxLiveKeys };
+      case 'found':
+        if (this.mayTakeOver(admission, result.record)) return this.#takeOver(admission, claim, result.record, until, round);
+        return { kind: 'found', record: result.record, held: false };
+    }
+  }
+
+  async #takeOver(admission: Admission, claim: Claim, record: FoundRecord, until: number, round: number): Promise<Finding> {
+    const taken = await this.parts.store.takeOver(claim, record, this.#left(until));
+    if (taken.kind === 'taken') return { kind: 'owned', claim: inheriting(claim, record), attempt: taken.attempt, takenOver: true };
+    // Its transaction lives, whatever the lease says; or a crowd takes it from one another.
+    if (taken.kind === 'held' || round === CLAIM_ROUNDS) return { kind: 'found', record, held: true };
+    return this.findingOf(admission, claim, await this.ask(claim, until), until, round + 1);
+  }
+
+  #left(until: number): number {
+    return Math.max(1, until - this.parts.clock.now());
   }
 
   /** Whether that record is one to go on with, for this request. */

@@ -93,16 +93,25 @@ export class Engine {
     this.#awaited = new AwaitedClaims(this.#looks, this.#waiting, this.#observer);
   }
 
-  async begin(admission: Admission): Promise<Verdict> {
-    if (this.#draining) return this.#refuse(admission, new StoreUnavailable());
+  begin(admission: Admission): Promise<Verdict> {
+    if (this.#draining) return Promise.resolve(this.#refuse(admission, new StoreUnavailable()));
     const startedAt = this.clock.now();
+    const remembered = this.#looks.remembered(admission);
+    if (remembered !== undefined) return Promise.resolve(this.#observed(admission, remembered, startedAt));
     this.#roster.begins();
-    let verdict;
-    try {
-      verdict = this.#looks.remembered(admission) ?? (await this.#ask(admission));
-    } finally {
-      this.#roster.hasBegun();
-    }
+    return (admission.waitMs === 0 ? this.#looks.ask(admission) : this.#awaited.claimOrWait(admission)).then(
+      (verdict) => {
+        this.#roster.hasBegun();
+        return this.#observed(admission, verdict, startedAt);
+      },
+      (error: unknown) => {
+        this.#roster.hasBegun();
+        throw error;
+      },
+    );
+  }
+
+  #observed(admission: Admission, verdict: Verdict, startedAt: number): Verdict {
     if (verdict.kind === 'refuse') this.#observer.rejected(admission, verdict.error);
     if (verdict.kind === 'replay') this.#observer.replayed(admission, startedAt);
     return verdict;
@@ -188,10 +197,6 @@ export class Engine {
     this.#waiting.close();
     this.#memory.close();
     await Promise.all([this.#leases.stop(), this.#persistence.stop(), this.#atomic.close()]);
-  }
-
-  #ask(admission: Admission): Promise<Verdict> {
-    return admission.waitMs === 0 ? this.#looks.ask(admission) : this.#awaited.claimOrWait(admission);
   }
 
   #refuse(subject: Subject, error: IdempotencyError): Refusal {

@@ -17,7 +17,18 @@ export interface ExecutionFacts {
   readonly startedAt: number;
 }
 
-export class OwnedExecution {
+interface Joined {
+  readonly execution: OwnedExecution;
+  readonly ending: Ending;
+}
+
+export class OwnedExecution implements ExecutionFacts {
+  readonly claim: Claim;
+  readonly keyed: boolean;
+  readonly attempt: number;
+  readonly settings: ExecutionSettings;
+  readonly handler: string;
+  readonly startedAt: number;
   /** Set as soon as the last write is on its way: what a renewal then finds says nothing any more. */
   settling = false;
   /** Until when nobody else can own its key, by this process's clock: its lease was asked for before it began. */
@@ -31,49 +42,31 @@ export class OwnedExecution {
   inDoubt = false;
   /** In atomic mode, once it has begun. */
   transaction: RecordTransaction | undefined;
-  /** Executions that have written their end into this one's transaction, and come through or vanish with it. */
-  readonly joined: { readonly execution: OwnedExecution; readonly ending: Ending }[] = [];
   #lost = false;
   #abort: AbortController | undefined;
-  #callOff: () => Promise<void> = () => Promise.resolve();
-  readonly #recordings = new Set<Promise<void>>();
+  #callOff: (() => Promise<void>) | undefined;
+  // Few executions have any of these two.
+  #joined: Joined[] | undefined;
+  #recordings: Set<Promise<void>> | undefined;
 
-  constructor(private readonly facts: ExecutionFacts) {
-    this.claimedAt = facts.startedAt;
-    this.settlingAt = facts.startedAt;
-    this.leasedUntil = facts.startedAt + facts.claim.leaseMs;
-  }
-
-  get keyed(): boolean {
-    return this.facts.keyed;
-  }
-
-  get claim(): Claim {
-    return this.facts.claim;
-  }
-
-  get attempt(): number {
-    return this.facts.attempt;
-  }
-
-  get settings(): ExecutionSettings {
-    return this.facts.settings;
-  }
-
-  get handler(): string {
-    return this.facts.handler;
-  }
-
-  get startedAt(): number {
-    return this.facts.startedAt;
+  constructor({ claim, keyed, attempt, settings, handler, startedAt }: ExecutionFacts) {
+    this.claim = claim;
+    this.keyed = keyed;
+    this.attempt = attempt;
+    this.settings = settings;
+    this.handler = handler;
+    this.startedAt = startedAt;
+    this.claimedAt = startedAt;
+    this.settlingAt = startedAt;
+    this.leasedUntil = startedAt + claim.leaseMs;
   }
 
   get identity(): Identity {
-    return this.facts.claim.identity;
+    return this.claim.identity;
   }
 
   get ownership(): Ownership {
-    return this.facts.claim;
+    return this.claim;
   }
 
   get isLost(): boolean {
@@ -133,8 +126,21 @@ export class OwnedExecution {
   }
 
   /** Ends it if nothing has happened yet. */
-  callOff(): Promise<void> {
-    return this.#callOff();
+  async callOff(): Promise<void> {
+    await this.#callOff?.();
+  }
+
+  /** Another one has written its end into this one's transaction, and comes through or vanishes with it. */
+  join(execution: OwnedExecution, ending: Ending): void {
+    this.#joined ??= [];
+    this.#joined.push({ execution, ending });
+  }
+
+  /** All that have joined since this was asked last. */
+  takeJoined(): readonly Joined[] {
+    const joined = this.#joined ?? [];
+    this.#joined = undefined;
+    return joined;
   }
 
   /**
@@ -146,13 +152,14 @@ export class OwnedExecution {
   async recording(work: () => Promise<void>): Promise<void> {
     if (this.settling) throw new ExecutionSuperseded();
     const recording = work();
-    this.#recordings.add(recording);
-    await recording.finally(() => this.#recordings.delete(recording));
+    const recordings = (this.#recordings ??= new Set());
+    recordings.add(recording);
+    await recording.finally(() => recordings.delete(recording));
   }
 
   /** Resolves when no phase is being recorded any more, and never rejects; `undefined` when none is. */
   recorded(): Promise<unknown> | undefined {
-    return this.#recordings.size === 0 ? undefined : Promise.allSettled(this.#recordings);
+    return this.#recordings === undefined || this.#recordings.size === 0 ? undefined : Promise.allSettled(this.#recordings);
   }
 
   /** Notes that somebody else owns the key. `false` if that was known already. */

@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
-import type { FoundRecord, Identity } from '../contract/record.js';
+import type { Claim, FoundRecord, Identity } from '../contract/record.js';
 import { claimOf } from './admission.js';
 import type { Admission } from './admission.js';
 import { withoutStore } from './claims.js';
@@ -20,7 +20,7 @@ import { isInUse, tooMany } from './refusals.js';
 import { standsUntil } from './replay-memory.js';
 import type { ReplayMemory } from './replay-memory.js';
 import type { Roster } from './roster.js';
-import type { News, Verdict } from './verdict.js';
+import type { Finding, News, Verdict } from './verdict.js';
 import type { WaitingRooms } from './waiting.js';
 
 export interface LooksParts {
@@ -60,24 +60,44 @@ export class Looks {
   ask(admission: Admission): Promise<Verdict>;
   /** @param mayWait whether a request that would be refused because its key is in use waits instead; it is taken at its word */
   ask(admission: Admission, mayWait: () => boolean): Promise<Verdict | 'waits'>;
-  async ask(admission: Admission, mayWait: () => boolean = never): Promise<Verdict | 'waits'> {
-    const { clock, isDraining } = this.parts;
+  ask(admission: Admission, mayWait?: () => boolean): Promise<Verdict | 'waits'> {
     const turn = (this.#turn += 1);
-    const until = clock.now() + admission.settings.storeTimeoutMs;
-    for (;;) {
-      const here = this.#atWorkHere(admission) ?? this.remembered(admission);
-      if (here !== undefined) return orWait(here, mayWait);
-      if (isDraining()) return { kind: 'refuse', error: new StoreUnavailable() };
-      const look = this.#underWay.get(admission.identity.id);
-      if (look === undefined) return orWait(await this.#look(admission, until), mayWait);
+    const until = this.parts.clock.now() + admission.settings.storeTimeoutMs;
+    const known = this.#known(admission);
+    if (known !== undefined) return Promise.resolve(orWait(known, mayWait));
+    const look = this.#underWay.get(admission.identity.id);
+    if (look !== undefined) return this.#askAfter(look, admission, turn, until, mayWait);
+    const found = this.#look(admission, until);
+    return mayWait === undefined ? found : found.then((verdict) => orWait(verdict, mayWait));
+  }
+
+  /** What that one has found may do for this request; otherwise it asks, or follows whoever was faster. */
+  async #askAfter(
+    first: Look,
+    admission: Admission,
+    turn: number,
+    until: number,
+    mayWait: (() => boolean) | undefined,
+  ): Promise<Verdict | 'waits'> {
+    for (let look: Look | undefined = first; look !== undefined; look = this.#underWay.get(admission.identity.id)) {
       const news = await this.#follow(look, until);
       const heard = turn < look.turn ? this.heard(admission, news, mayWait) : this.#heardLate(admission, news, look, mayWait);
       if (heard !== undefined) return heard;
+      const known = this.#known(admission);
+      if (known !== undefined) return orWait(known, mayWait);
     }
+    return orWait(await this.#look(admission, until), mayWait);
+  }
+
+  /** What nobody need ask the store for. */
+  #known(admission: Admission): Verdict | undefined {
+    const here = this.#atWorkHere(admission) ?? this.remembered(admission);
+    if (here !== undefined) return here;
+    return this.parts.isDraining() ? { kind: 'refuse', error: new StoreUnavailable() } : undefined;
   }
 
   /** What follows for a request from what another one has found; `undefined`: it has to ask itself. */
-  heard(admission: Admission, news: News, mayWait: () => boolean): Verdict | 'waits' | undefined {
+  heard(admission: Admission, news: News, mayWait?: () => boolean): Verdict | 'waits' | undefined {
     const verdict = this.#follows(admission, news);
     return verdict && orWait(verdict, mayWait);
   }
@@ -112,7 +132,7 @@ export class Looks {
   }
 
   /** Of a look that was on its way before it came: only what can't be otherwise by now. */
-  #heardLate(admission: Admission, news: News, look: Look, mayWait: () => boolean): Verdict | 'waits' | undefined {
+  #heardLate(admission: Admission, news: News, look: Look, mayWait: (() => boolean) | undefined): Verdict | 'waits' | undefined {
     const { claims, clock } = this.parts;
     if (news.kind === 'failed') return this.#follows(admission, news);
     if (news.kind !== 'found') return undefined;
@@ -120,35 +140,47 @@ export class Looks {
     if (isLasting(record) && !look.isOutdated && clock.now() < standsUntil(record, look.sentAt)) return claims.judge(admission, record);
     // Whoever waits is not told that it runs, but looks again in a moment.
     const seemsAtWork = record.state === 'running' || news.held;
-    return seemsAtWork && isInUse(claims.judge(admission, record, news.held)) && mayWait() ? 'waits' : undefined;
+    return seemsAtWork && mayWait !== undefined && isInUse(claims.judge(admission, record, news.held)) && mayWait() ? 'waits' : undefined;
   }
 
-  async #look(admission: Admission, until: number): Promise<Verdict> {
-    const { claims, clock, memory } = this.parts;
-    const { identity, settings } = admission;
+  #look(admission: Admission, until: number): Promise<Verdict> {
+    const { claims, clock } = this.parts;
+    const { identity } = admission;
     const claim = claimOf(admission);
-    const sentAt = clock.now();
-    const look: Look = { identity, turn: (this.#turn += 1), sentAt, until, isOutdated: false, followers: undefined };
+    const look: Look = { identity, turn: (this.#turn += 1), sentAt: clock.now(), until, isOutdated: false, followers: undefined };
     this.#underWay.set(identity.id, look);
-    let finding;
-    try {
-      finding = await claims.look(admission, claim, until);
-    } catch (error) {
-      this.#end(look, { kind: 'failed', error, patienceMs: settings.storeTimeoutMs });
-      if (!isIdempotencyError(error)) throw error;
-      return claims.failed(admission, claim, error);
-    }
+    return claims.ask(claim, until).then(
+      (result) => {
+        const finding = claims.findingOf(admission, claim, result, until);
+        if (!(finding instanceof Promise)) return this.#found(admission, look, finding);
+        return finding.then(
+          (taken) => this.#found(admission, look, taken),
+          (error: unknown) => this.#failed(admission, claim, look, error),
+        );
+      },
+      (error: unknown) => this.#failed(admission, claim, look, error),
+    );
+  }
+
+  #found(admission: Admission, look: Look, finding: Finding): Verdict | Promise<Verdict> {
+    const { claims, memory } = this.parts;
     if (finding.kind === 'owned') {
-      const owned = claims.own(admission, finding, sentAt);
+      const owned = claims.own(admission, finding, look.sentAt);
       this.#end(look, finding); // the others find it at work
       return claims.begun(admission, owned, finding.takenOver);
     }
     this.#end(look, finding);
-    if (finding.kind === 'over-limit') return tooMany(settings, finding);
+    if (finding.kind === 'over-limit') return tooMany(admission.settings, finding);
     const { record, held } = finding;
     const verdict = claims.judge(admission, record, held);
-    if (record.state === 'completed' && verdict.kind === 'replay') memory.note(identity, record, sentAt);
+    if (record.state === 'completed' && verdict.kind === 'replay') memory.note(look.identity, record, look.sentAt);
     return verdict;
+  }
+
+  #failed(admission: Admission, claim: Claim, look: Look, error: unknown): Verdict {
+    this.#end(look, { kind: 'failed', error, patienceMs: admission.settings.storeTimeoutMs });
+    if (!isIdempotencyError(error)) throw error;
+    return this.parts.claims.failed(admission, claim, error);
   }
 
   /** Those who wait for somebody else's answer came before this look was sent. */
@@ -186,10 +218,6 @@ function isLasting({ state }: FoundRecord): boolean {
   return state === 'completed' || state === 'sealed';
 }
 
-function orWait(verdict: Verdict, mayWait: () => boolean): Verdict | 'waits' {
-  return isInUse(verdict) && mayWait() ? 'waits' : verdict;
-}
-
-function never(): boolean {
-  return false;
+function orWait(verdict: Verdict, mayWait: (() => boolean) | undefined): Verdict | 'waits' {
+  return mayWait !== undefined && isInUse(verdict) && mayWait() ? 'waits' : verdict;
 }

@@ -40,15 +40,22 @@ export class Persistence {
     this.#pauses = new Pauses(clock);
   }
 
-  persist(execution: OwnedExecution, ending: Ending): Promise<Persisted> {
-    const write = this.#writeOf(execution, ending);
-    const { storeTimeoutMs, leaseMs } = execution.settings;
-    return this.#stubbornly(write, storeTimeoutMs, storeTimeoutMs).then((outcome) => {
-      if (outcome.kind !== 'unreachable') return outcome;
+  /**
+   * The first try is mostly the only one, and what it comes to is told in the same turn: every answer waits for this.
+   *
+   * @param told what follows from the outcome
+   */
+  persist<T>(execution: OwnedExecution, ending: Ending, told: (outcome: Persisted) => T): Promise<T> {
+    const { leaseMs, storeTimeoutMs } = execution.settings;
+    const deadline = this.clock.now() + storeTimeoutMs;
+    return attempt(() => this.#write(execution, ending, storeTimeoutMs, true)).then(told, async (failure: unknown) => {
+      const again: Write = (withinMs) => this.#write(execution, ending, withinMs, false);
+      const outcome = await this.#goOn(again, failure, deadline, storeTimeoutMs);
+      if (outcome.kind !== 'unreachable') return told(outcome);
       // The answer leaves without its record. If Postgres comes back while the lease lasts, the
       // record is still made, and a retry gets the answer that left instead of a second run.
-      const later = this.#inBackground(this.#stubbornly(write, leaseMs, storeTimeoutMs));
-      return { ...outcome, later };
+      const later = this.#inBackground(this.#stubbornly(again, leaseMs, storeTimeoutMs));
+      return told({ ...outcome, later });
     });
   }
 
@@ -70,46 +77,62 @@ export class Persistence {
     await Promise.all(this.#background);
   }
 
-  #writeOf(execution: OwnedExecution, ending: Ending): Write {
+  #write(execution: OwnedExecution, ending: Ending, withinMs: number, isFirst: boolean): Promise<Settled> {
     const { ownership } = execution;
-    const retentionMs = (): number => execution.retentionMsAt(this.clock.now());
+    const retentionMs = execution.retentionMsAt(this.clock.now());
     switch (ending.kind) {
       case 'keep':
-        return (withinMs) => this.store.complete(ownership, ending.answer, retentionMs(), withinMs);
+        return this.store.complete(ownership, ending.answer, retentionMs, withinMs);
       case 'seal':
-        return (withinMs) => this.store.seal(ownership, ending.status, retentionMs(), withinMs);
+        return this.store.seal(ownership, ending.status, retentionMs, withinMs);
       case 'free':
-        return this.#free(ownership, retentionMs);
+        return this.#free(ownership, retentionMs, withinMs, isFirst);
     }
   }
 
   /** Only the first try can tell a superseded owner from one whose row is gone because it freed it itself. */
-  #free(ownership: Ownership, retentionMs: () => number): Write {
-    let tries = 0;
-    return async (withinMs) => {
-      tries += 1;
-      const released = await this.store.release(ownership, retentionMs(), withinMs);
-      return released !== 'absent' || tries > 1 ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
-    };
+  async #free(ownership: Ownership, retentionMs: number, withinMs: number, isFirst: boolean): Promise<Settled> {
+    const released = await this.store.release(ownership, retentionMs, withinMs);
+    return released !== 'absent' || !isFirst ? { kind: 'settled' } : { kind: 'superseded', record: undefined };
   }
 
   /** @param eachMs longest wait for one try: a Postgres that hangs must not hold up a shutdown for a whole lease */
-  async #stubbornly(write: Write, forMs: number, eachMs: number): Promise<Tried> {
+  #stubbornly(write: Write, forMs: number, eachMs: number): Promise<Tried> {
     const deadline = this.clock.now() + forMs;
+    return attempt(() => write(this.#patience(deadline, eachMs))).catch((failure: unknown) => this.#goOn(write, failure, deadline, eachMs));
+  }
+
+  /** After a first try that failed. */
+  async #goOn(write: Write, firstFailure: unknown, deadline: number, eachMs: number): Promise<Tried> {
+    let failure = firstFailure;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-      try {
-        return await write(Math.max(1, Math.min(eachMs, deadline - this.clock.now())));
-      } catch (error) {
-        if (isIdempotencyError(error) && error.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') return { kind: 'unreadable', error };
-        if (this.clock.now() + pauseMs >= deadline || this.#pauses.stopped) return { kind: 'unreachable', cause: error };
-      }
+      if (isIdempotencyError(failure) && failure.code !== 'IDEMPOTENCY_STORE_UNAVAILABLE') return { kind: 'unreadable', error: failure };
+      if (this.clock.now() + pauseMs >= deadline || this.#pauses.stopped) return { kind: 'unreachable', cause: failure };
       await this.#pauses.wait(pauseMs);
+      try {
+        return await write(this.#patience(deadline, eachMs));
+      } catch (error) {
+        failure = error;
+      }
     }
+  }
+
+  #patience(deadline: number, eachMs: number): number {
+    return Math.max(1, Math.min(eachMs, deadline - this.clock.now()));
   }
 
   #inBackground(work: Promise<Tried>): Promise<Tried> {
     this.#background.add(work);
     return work.finally(() => this.#background.delete(work));
+  }
+}
+
+/** What fails before there is a promise, such as a cipher, is one more reason to try again. */
+function attempt(write: () => Promise<Settled>): Promise<Settled> {
+  try {
+    return write();
+  } catch (error) {
+    return Promise.reject(error as Error);
   }
 }
 

@@ -3,9 +3,10 @@ import type { Clock } from '../contract/clock.js';
 import type { OwnedExecution } from './execution.js';
 
 export class Roster {
-  readonly #executions = new Set<OwnedExecution>();
-  /** The latest of each key: one that was superseded right here may still be at work as well. */
+  /** The latest of each key. */
   readonly #byKey = new Map<string, OwnedExecution>();
+  /** Those without a key, and those that were superseded right here and are still at work. */
+  readonly #others = new Set<OwnedExecution>();
   /** Requests whose claim is on its way. */
   #beginning = 0;
   #whenIdle: (() => void) | undefined;
@@ -14,16 +15,21 @@ export class Roster {
 
   /** Returns whoever is still at work under that key: superseded, or just being settled, since two can't own it. */
   add(execution: OwnedExecution): OwnedExecution | undefined {
-    this.#executions.add(execution);
-    if (!execution.keyed) return undefined;
-    const earlier = this.#byKey.get(execution.identity.id);
-    this.#byKey.set(execution.identity.id, execution);
+    if (!execution.keyed) {
+      this.#others.add(execution);
+      return undefined;
+    }
+    const { id } = execution.identity;
+    const earlier = this.#byKey.get(id);
+    if (earlier !== undefined) this.#others.add(earlier);
+    this.#byKey.set(id, execution);
     return earlier;
   }
 
   remove(execution: OwnedExecution): void {
-    this.#executions.delete(execution);
-    if (this.#byKey.get(execution.identity.id) === execution) this.#byKey.delete(execution.identity.id);
+    const { id } = execution.identity;
+    if (this.#byKey.get(id) === execution) this.#byKey.delete(id);
+    else this.#others.delete(execution);
     this.#tellIfIdle();
   }
 
@@ -66,11 +72,11 @@ export class Roster {
   }
 
   async callOff(): Promise<void> {
-    await Promise.all([...this.#executions].map((execution) => execution.callOff()));
+    await Promise.all([...this.#byKey.values(), ...this.#others].map((execution) => execution.callOff()));
   }
 
   get #isIdle(): boolean {
-    return this.#executions.size === 0 && this.#beginning === 0;
+    return this.#byKey.size === 0 && this.#others.size === 0 && this.#beginning === 0;
   }
 
   #tellIfIdle(): void {

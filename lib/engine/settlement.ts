@@ -28,16 +28,19 @@ export interface SettlementParts {
 export class Settlements {
   constructor(private readonly parts: SettlementParts) {}
 
-  async settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+  settle(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     execution.settling = true;
     this.parts.observer.settling(execution);
     const recorded = execution.recorded();
-    if (recorded !== undefined) await recorded;
-    const settlement = await (execution.transaction === undefined
-      ? this.#settlePlain(execution, ending)
-      : this.#settleAtomic(execution, ending, execution.transaction));
-    this.#tellWaiters(execution, ending, settlement);
-    return settlement;
+    return recorded === undefined ? this.#end(execution, ending) : recorded.then(() => this.#end(execution, ending));
+  }
+
+  #end(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+    const { transaction } = execution;
+    const tell = (settlement: Settlement): Settlement => this.#told(execution, ending, settlement);
+    if (transaction !== undefined) return this.#settleAtomic(execution, ending, transaction).then(tell);
+    if (execution.inDoubt && ending.kind === 'free') return Promise.resolve(tell(this.#leaveInDoubt(execution)));
+    return this.parts.persistence.persist(execution, ending, (persisted) => tell(this.#settlePlain(execution, ending, persisted)));
   }
 
   async settleWithin(host: OwnedExecution, execution: OwnedExecution, ending: Ending): Promise<Settlement> {
@@ -51,7 +54,7 @@ export class Settlements {
     this.parts.leases.drop(execution); // from the write on, the transaction holds its row
     try {
       if (await outer.write(keepingWrite(execution, ending))) {
-        host.joined.push({ execution, ending });
+        host.join(execution, ending);
         return { kind: 'send' };
       }
     } catch (cause) {
@@ -75,13 +78,14 @@ export class Settlements {
     return true;
   }
 
-  async #settlePlain(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
-    if (execution.inDoubt && ending.kind === 'free') {
-      this.forget(execution);
-      this.parts.observer.storeFailed(execution, undefined); // nobody knows, and the key is lost when its lease ends
-      return { kind: 'send' };
-    }
-    const settled = await this.parts.persistence.persist(execution, ending);
+  /** Nobody knows, and the key is lost when its lease ends. */
+  #leaveInDoubt(execution: OwnedExecution): Settlement {
+    this.forget(execution);
+    this.parts.observer.storeFailed(execution, undefined);
+    return { kind: 'send' };
+  }
+
+  #settlePlain(execution: OwnedExecution, ending: Ending, settled: Persisted): Settlement {
     switch (settled.kind) {
       case 'settled':
         this.forget(execution);
@@ -124,7 +128,7 @@ export class Settlements {
   }
 
   async #settleJoined(host: OwnedExecution, fate: 'done' | 'undone' | 'unknown'): Promise<void> {
-    for (const { execution, ending } of host.joined.splice(0)) {
+    for (const { execution, ending } of host.takeJoined()) {
       if (fate === 'undone') await this.#giveBack(execution);
       this.forget(execution);
       if (fate === 'unknown') {
@@ -138,17 +142,22 @@ export class Settlements {
   }
 
   /** Its transaction has gone, and with it all that it did: the key is to be free. */
-  async #giveBack(execution: OwnedExecution): Promise<void> {
-    const freed = await this.parts.persistence.persist(execution, { kind: 'free' });
-    if (freed.kind === 'settled') this.parts.observer.settled(execution, { kind: 'free' });
-    if (freed.kind === 'superseded') this.superseded(execution);
-    if (freed.kind === 'unreachable') this.parts.observer.storeFailed(execution, freed.cause);
+  #giveBack(execution: OwnedExecution): Promise<void> {
+    return this.parts.persistence.persist(execution, { kind: 'free' }, (freed) => {
+      if (freed.kind === 'settled') this.parts.observer.settled(execution, { kind: 'free' });
+      if (freed.kind === 'superseded') this.superseded(execution);
+      if (freed.kind === 'unreachable') this.parts.observer.storeFailed(execution, freed.cause);
+    });
+  }
+
+  #told(execution: OwnedExecution, ending: Ending, settlement: Settlement): Settlement {
+    if (this.parts.waiting.isAwaited(execution.claim.id)) this.#tellWaiters(execution, ending, settlement);
+    return settlement;
   }
 
   /** Those who wait here hear of the end at once; if there is no answer, one of them tries the key. */
   #tellWaiters(execution: OwnedExecution, ending: Ending, settlement: Settlement): void {
     const { claim, attempt, settings } = execution;
-    if (!this.parts.waiting.isAwaited(claim.id)) return;
     if (settlement.kind === 'send' && ending.kind === 'keep') {
       const { fingerprint, owner } = claim;
       const { answer } = ending;

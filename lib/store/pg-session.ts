@@ -4,7 +4,7 @@
  * of the statements it runs, except that each of them may be sent twice (see statements.ts).
  */
 import pg from 'pg';
-import type { PoolClient, PoolConfig } from 'pg';
+import type { PoolClient, PoolConfig, QueryResult } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable } from '../contract/errors.js';
 import { GaveUp } from './patience.js';
@@ -80,14 +80,13 @@ export class PgSession implements Session {
   }
 
   private async connect(deadline: Deadline, unsent: boolean): Promise<PoolClient> {
-    const arriving = this.pool.connect();
     try {
-      return await this.waitFor(arriving, deadline);
-    } catch (error) {
-      arriving.then(
+      return await this.inTime<PoolClient>(
+        deadline,
+        (done) => this.pool.connect(done),
         (late) => late.release(), // somebody else may be waiting for it
-        () => undefined,
       );
+    } catch (error) {
       throw new StoreUnavailable({ cause: error, unsent });
     }
   }
@@ -97,7 +96,8 @@ export class PgSession implements Session {
     try {
       this.options.onStatement?.(statement.name);
       const name = this.options.preparedStatements ? statement.name : undefined;
-      const result = await this.waitFor(client.query({ name, text: statement.text, values: [...values], types }), deadline);
+      const query = { name, text: statement.text, values: [...values], types };
+      const result = await this.inTime<QueryResult>(deadline, (done) => client.query(query, done));
       client.release();
       const { processID: backend } = client as { readonly processID?: number };
       return { rows: result.rows as Row[], count: result.rowCount ?? 0, backend };
@@ -110,24 +110,40 @@ export class PgSession implements Session {
     }
   }
 
-  /** Waits for `work` until the deadline or `close`. What `work` comes to after that concerns nobody. */
-  private waitFor<T>(work: Promise<T>, deadline: Deadline): Promise<T> {
+  /**
+   * Waits for what is begun until the deadline or `close`. What comes of it after that concerns nobody,
+   * but for whoever `late` tells. The driver is called back rather than awaited: it would make two
+   * promises more of every call, and three of every connection.
+   */
+  private inTime<T>(deadline: Deadline, begin: (done: Done<T>) => void, late?: (value: T) => void): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const cancel = this.options.clock.after(deadline.leftMs(), () => giveUp(new GaveUp('Postgres did not answer in time.')));
-      const giveUp = (reason: unknown): void => {
+      let isOver = false;
+      const end = (): void => {
+        isOver = true;
         cancel();
         this.underWay.delete(giveUp);
-        reject(reason as Error);
       };
+      const giveUp = (reason: GaveUp): void => {
+        end();
+        reject(reason);
+      };
+      const cancel = this.options.clock.after(deadline.leftMs(), () => giveUp(new GaveUp('Postgres did not answer in time.')));
       this.underWay.add(giveUp);
-      work.then((value) => {
-        cancel();
-        this.underWay.delete(giveUp);
-        resolve(value);
-      }, giveUp);
+      begin((error, value) => {
+        if (isOver) {
+          if (value !== undefined) late?.(value);
+          return;
+        }
+        end();
+        if (error) reject(error);
+        else resolve(value!);
+      });
     });
   }
 }
+
+/** As the driver calls back: one of the two. */
+type Done<T> = (error: Error | undefined | null, value?: T) => void;
 
 /** Of a connection of the module's own, wherever it is kept. */
 export function connectionSettings({ connection, connectTimeoutMs }: ConnectionOptions): PoolConfig {

@@ -27,7 +27,16 @@ import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
 import { DIVISION_BY_ZERO, codeOf } from './postgres-error.js';
-import { claimValues, completionOf, completionValues, isSmall, LONGEST_QUEUE, sharedWrites, type SharedWrites } from './shared-writes.js';
+import {
+  claimValues,
+  completionOf,
+  completionValues,
+  isSmall,
+  LONGEST_QUEUE,
+  sharedWrites,
+  type Completion,
+  type SharedWrites,
+} from './shared-writes.js';
 import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
 import type {
   ClaimRow,
@@ -71,6 +80,8 @@ export interface PostgresStoreOptions {
  * a row would be a fault, not bad luck.
  */
 const ROUNDS = 5;
+
+const CHANGED_HANDS = `The record changed hands ${ROUNDS} times while it was being claimed.`;
 
 /** Below every digest, but for one in 2^128. */
 const BEFORE_ALL = '00000000-0000-0000-0000-000000000000';
@@ -122,19 +133,30 @@ export class PostgresStore implements IdempotencyStore {
     this.transactions = new Transactions({ application, sql: this.sql, held: this.held, clock, preparedStatements, onStatement });
   }
 
-  async claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
+  claim(claim: Claim, withinMs: number): Promise<ClaimResult> {
     const deadline = deadlineIn(this.clock, withinMs);
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const row = await this.insertOrLook(claim, deadline);
-      if (row === undefined) continue; // somebody else's insert came first; it can be seen now, unless it is gone again
-      if (row.claimed) return { kind: 'claimed', attempt: row.attempt };
-      if (isOverLimit(row)) return { kind: 'over-limit', freesInMs: row.frees_in_ms ?? undefined };
-      assertAgrees(row);
-      if (isHeldBy(claim, row)) return { kind: 'claimed', attempt: row.attempt };
-      if (!row.expired) return { kind: 'found', record: foundRecord(row) };
-      if (await this.takeExpired(claim, deadline)) return { kind: 'claimed', attempt: 1 };
+    return this.insertOrLook(claim, deadline).then((row) => this.claimResult(claim, row) ?? this.claimAgain(claim, row, deadline));
+  }
+
+  /** `undefined` where the key is free after all, or nobody knows. */
+  private claimResult(claim: Claim, row: ClaimRow | LimitedClaimRow | undefined): ClaimResult | undefined {
+    if (row === undefined) return undefined; // somebody else's insert came first; it can be seen now, unless it is gone again
+    if (row.claimed) return { kind: 'claimed', attempt: row.attempt };
+    if (isOverLimit(row)) return { kind: 'over-limit', freesInMs: row.frees_in_ms ?? undefined };
+    assertAgrees(row);
+    if (isHeldBy(claim, row)) return { kind: 'claimed', attempt: row.attempt };
+    return row.expired ? undefined : { kind: 'found', record: foundRecord(row) };
+  }
+
+  private async claimAgain(claim: Claim, first: ClaimRow | LimitedClaimRow | undefined, deadline: Deadline): Promise<ClaimResult> {
+    let row = first;
+    for (let round = 1; ; round += 1) {
+      if (row !== undefined && (await this.takeExpired(claim, deadline))) return { kind: 'claimed', attempt: 1 };
+      if (round === ROUNDS) throw new StoreUnavailable({ cause: new Error(CHANGED_HANDS) });
+      row = await this.insertOrLook(claim, deadline);
+      const result = this.claimResult(claim, row);
+      if (result !== undefined) return result;
     }
-    throw new StoreUnavailable({ cause: new Error(`The record changed hands ${ROUNDS} times while it was being claimed.`) });
   }
 
   private insertOrLook(claim: Claim, deadline: Deadline): Promise<ClaimRow | LimitedClaimRow | undefined> {
@@ -170,9 +192,12 @@ export class PostgresStore implements IdempotencyStore {
   complete(ownership: Ownership, answer: RecordedResponse, retentionMs: number, withinMs: number): Promise<Settled> {
     const completion = completionOf(ownership, answer, retentionMs);
     const deadline = deadlineIn(this.clock, withinMs);
-    const alone = (): Promise<Settled> => this.settle(ownership, this.sql.complete, completionValues(completion), deadline);
-    if (this.shared === undefined || !isSmall(completion)) return alone();
-    return this.shared.completions.run(completion, deadline).then((kept) => (kept ? SETTLED : alone()));
+    if (this.shared === undefined || !isSmall(completion)) return this.completeAlone(completion, deadline);
+    return this.shared.completions.run(completion, deadline).then((kept) => (kept ? SETTLED : this.completeAlone(completion, deadline)));
+  }
+
+  private completeAlone(completion: Completion, deadline: Deadline): Promise<Settled> {
+    return this.settle(completion, this.sql.complete, completionValues(completion), deadline);
   }
 
   seal(ownership: Ownership, status: number | undefined, retentionMs: number, withinMs: number): Promise<Settled> {

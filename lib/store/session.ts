@@ -19,13 +19,19 @@ export interface Answer<Row> {
 }
 
 /** The instant, on the process's own clock, at which somebody stops waiting. */
-export interface Deadline {
-  leftMs(): number;
+export class Deadline {
+  constructor(
+    private readonly clock: Clock,
+    readonly at: number,
+  ) {}
+
+  leftMs(): number {
+    return Math.max(0, this.at - this.clock.now());
+  }
 }
 
 export function deadlineIn(clock: Clock, withinMs: number): Deadline {
-  const at = clock.now() + withinMs;
-  return { leftMs: () => Math.max(0, at - clock.now()) };
+  return new Deadline(clock, clock.now() + withinMs);
 }
 
 export interface Session {

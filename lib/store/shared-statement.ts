@@ -38,16 +38,24 @@ interface Seat<Asked, Told> {
   readonly deadline: Deadline;
   readonly resolve: (told: Told | undefined) => void;
   readonly reject: (error: unknown) => void;
-  gaveUp: boolean;
+  /** Told, or given up. */
+  isOver: boolean;
 }
 
 export class SharedStatement<Asked, Told> {
-  readonly #gathered = new Set<Seat<Asked, Told>>();
+  #gathered: Seat<Asked, Told>[] = [];
+  /** Of each statement that is under way, those who wait for it. */
+  readonly #sent = new Set<readonly Seat<Asked, Told>[]>();
+  /** All who wait, gathered or sent. */
+  #waiting = 0;
   /** All that are under way, and those of them that are shared. */
   #underWay = 0;
   #shared = 0;
   #leaving = false;
   #cancelPatience: (() => void) | undefined;
+  /** One timer serves all who wait: it stands at the deadline of one of them, or before any. */
+  #timerAt = Infinity;
+  #cancelTimer: (() => void) | undefined;
 
   constructor(
     private readonly clock: Clock,
@@ -57,26 +65,9 @@ export class SharedStatement<Asked, Told> {
   /** @throws StoreUnavailable; `unsent` where the deadline came before there was room */
   run(asked: Asked, deadline: Deadline): Promise<Told | undefined> {
     return new Promise((resolve, reject) => {
-      const giveUp = (): void => {
-        seat.gaveUp = true;
-        const unsent = this.#gathered.delete(seat);
-        reject(new StoreUnavailable({ cause: new GaveUp('Postgres did not answer in time.'), unsent }));
-      };
-      const cancel = this.clock.after(deadline.leftMs(), giveUp);
-      const seat: Seat<Asked, Told> = {
-        asked,
-        deadline,
-        resolve: (told) => {
-          cancel();
-          resolve(told);
-        },
-        reject: (error) => {
-          cancel();
-          reject(error as Error);
-        },
-        gaveUp: false,
-      };
-      this.#gathered.add(seat);
+      this.#gathered.push({ asked, deadline, resolve, reject, isOver: false });
+      this.#waiting += 1;
+      if (deadline.at < this.#timerAt) this.#wakeAt(deadline.at);
       this.#leaveSoon();
     });
   }
@@ -97,9 +88,8 @@ export class SharedStatement<Asked, Told> {
   #leave(): void {
     this.#cancelPatience?.();
     this.#cancelPatience = undefined;
-    if (this.#gathered.size === 0 || this.#shared >= MOST_SHARED) return;
-    const seats = [...this.#gathered].slice(0, MOST);
-    for (const seat of seats) this.#gathered.delete(seat);
+    if (this.#gathered.length === 0 || this.#shared >= MOST_SHARED) return;
+    const seats = this.#gathered.splice(0, MOST);
     const shared = seats.length > 1 ? 1 : 0;
     this.#underWay += 1;
     this.#shared += shared;
@@ -111,29 +101,71 @@ export class SharedStatement<Asked, Told> {
   }
 
   async #carry(seats: readonly Seat<Asked, Told>[]): Promise<void> {
-    const [first] = seats;
-    if (seats.length === 1 && first !== undefined) return this.#carryAlone(first);
+    const only = seats.length === 1 ? seats[0] : undefined;
+    this.#sent.add(seats);
     try {
-      const told = await this.ways.together(
-        seats.map(({ asked }) => asked),
-        latestOf(seats),
-      );
-      seats.forEach(({ resolve }, i) => resolve(told[i]));
+      const told = only === undefined ? await this.#sendTogether(seats) : [await this.ways.alone(only.asked, only.deadline)];
+      seats.forEach((seat, i) => this.#ends(seat) && seat.resolve(told[i]));
     } catch (error) {
-      if (!isRefused(error)) return seats.forEach(({ reject }) => reject(error));
+      if (only !== undefined || !isRefused(error)) return seats.forEach((seat) => this.#ends(seat) && seat.reject(error));
       // Nothing of it has happened. Nobody waits here for the one that was at fault, which may take long.
-      for (const seat of seats) if (!seat.gaveUp) void this.#carryAlone(seat);
+      for (const seat of seats) if (!seat.isOver) void this.#carry([seat]);
+    } finally {
+      this.#sent.delete(seats);
     }
   }
 
-  #carryAlone({ asked, deadline, resolve, reject }: Seat<Asked, Told>): Promise<void> {
-    return this.ways.alone(asked, deadline).then(resolve, reject);
+  #sendTogether(seats: readonly Seat<Asked, Told>[]): Promise<readonly (Told | undefined)[]> {
+    return this.ways.together(
+      seats.map(({ asked }) => asked),
+      latestOf(seats),
+    );
+  }
+
+  /** `false`: it was over already. */
+  #ends(seat: Seat<Asked, Told>): boolean {
+    if (seat.isOver) return false;
+    seat.isOver = true;
+    this.#waiting -= 1;
+    if (this.#waiting === 0) this.#stopTimer();
+    return true;
+  }
+
+  #wakeAt(at: number): void {
+    this.#stopTimer();
+    this.#timerAt = at;
+    this.#cancelTimer = this.clock.after(Math.max(0, at - this.clock.now()), () => this.#giveUpThoseDue());
+  }
+
+  #stopTimer(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#timerAt = Infinity;
+  }
+
+  #giveUpThoseDue(): void {
+    this.#stopTimer();
+    const now = this.clock.now();
+    let next = Infinity;
+    for (const seats of [...this.#sent, this.#gathered]) {
+      for (const seat of seats) {
+        if (seat.isOver) continue;
+        if (seat.deadline.at > now) next = Math.min(next, seat.deadline.at);
+        else this.#giveUp(seat, seats === this.#gathered);
+      }
+    }
+    this.#gathered = this.#gathered.filter(({ isOver }) => !isOver);
+    if (next < this.#timerAt) this.#wakeAt(next);
+  }
+
+  #giveUp(seat: Seat<Asked, Told>, unsent: boolean): void {
+    if (this.#ends(seat)) seat.reject(new StoreUnavailable({ cause: new GaveUp('Postgres did not answer in time.'), unsent }));
   }
 }
 
 /** Of those who share a statement each gives up by itself. */
 function latestOf(seats: readonly { readonly deadline: Deadline }[]): Deadline {
-  return { leftMs: () => Math.max(...seats.map(({ deadline }) => deadline.leftMs())) };
+  return seats.reduce((latest, { deadline }) => (deadline.at > latest.at ? deadline : latest), seats[0]!.deadline);
 }
 
 /** By Postgres itself, as a whole: on account of one of them, and there is no telling of which. */

@@ -86,14 +86,14 @@ describe('a call', () => {
     await blocker.query('begin');
     await blocker.query('select from idempotency_records where id = $1 for update', [held.id]);
     const first = store.complete(held, anAnswer(), HOUR, 9 * SECOND);
-    const queued = store.complete(other, anAnswer(), HOUR, 3 * SECOND);
+    const queued = store.seal(other, 201, HOUR, 3 * SECOND); // shares its statement with nobody, and so needs a connection at once
     clock.advance(3 * SECOND);
     await expect(queued).rejects.toMatchObject(unavailable);
 
     await blocker.query('rollback');
     blocker.release();
     expect(await first).toEqual({ kind: 'settled' });
-    expect(await store.complete(other, anAnswer(), HOUR, 3 * SECOND)).toEqual({ kind: 'settled' });
+    expect(await store.seal(other, 201, HOUR, 3 * SECOND)).toEqual({ kind: 'settled' });
     expect(clock.waiting).toBe(0);
   });
 

@@ -20,6 +20,18 @@ describe('Postgres away at a claim', () => {
     expect(log.causes[0]).toBe(cause);
   });
 
+  it('is so as well where the store fails before there is anything to wait for, and holds up no shutdown', async () => {
+    const { engine } = anEngine({
+      claim: () => {
+        throw outage();
+      },
+    });
+    const admission = anAdmission();
+    for (const verdict of [await engine.begin(admission), await engine.begin(admission)])
+      expect(verdict).toMatchObject({ kind: 'refuse', error: { code: 'IDEMPOTENCY_STORE_UNAVAILABLE' } });
+    await engine.drain(SECOND);
+  });
+
   it('is an unprotected run where the route has chosen that, and just as loud', async () => {
     const { engine, log } = anEngine({ claim: async () => Promise.reject(outage()) });
     expect(await engine.begin(anAdmission({}, { onStoreFailure: 'bypass' }))).toEqual({ kind: 'bypass' });
@@ -103,6 +115,22 @@ describe('Postgres away at a completion', () => {
     expect(bench.store.called('complete')).toHaveLength(2);
     await bench.clock.advance(SECOND);
     expect(await settling).toEqual({ kind: 'send' });
+    expect(bench.log.types).toEqual(['claimed', 'completed']);
+  });
+
+  it('is tried again where the write has failed before it was sent, as a cipher may', async () => {
+    const complete = inTurn<Settled>(SETTLED);
+    let tries = 0;
+    const bench = anEngine({
+      complete: () => {
+        tries += 1;
+        if (tries === 1) throw outage();
+        return complete();
+      },
+    });
+    const settling = bench.engine.settle(await bench.run(), KEEP);
+    await bench.clock.advance(SECOND);
+    expect([await settling, tries]).toEqual([{ kind: 'send' }, 2]);
     expect(bench.log.types).toEqual(['claimed', 'completed']);
   });
 

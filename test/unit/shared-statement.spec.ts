@@ -198,6 +198,36 @@ describe('who gives up', () => {
     expect(await told).toBe('B');
   });
 
+  it('does so at its own deadline, whoever came first', async () => {
+    const late: string[] = [];
+    const waits = (asked: string, withinMs: number): void => void ask(asked, withinMs).catch(() => late.push(asked));
+    waits('a', 300);
+    waits('b', 100);
+    await turn();
+    waits('c', 200);
+    waits('d', 400);
+    waits('e', 100);
+    const seen: string[] = [];
+    for (let n = 0; n < 4; n += 1) {
+      await clock.advance(99);
+      seen.push(late.join(''));
+      await clock.advance(1);
+    }
+    expect([...seen, late.join('')]).toEqual(['', 'be', 'bec', 'beca', 'becad']);
+    expect(clock.pending).toBe(0);
+  });
+
+  it('when it goes alone, after Postgres has refused those it shared with, does so at its deadline as well', async () => {
+    const late = failing('late', 100);
+    void failing('other', 50);
+    await turn();
+    await sent[0]!.fail(REFUSED);
+    expect(names()).toEqual([['late', 'other'], ['late'], ['other']]);
+    await clock.advance(100);
+    expect(await late).toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', unsent: false });
+    expect(clock.pending).toBe(0);
+  });
+
   it('leaves no timer behind when the answer has come', async () => {
     const told = [ask('a'), failing('b')];
     await turn();
