@@ -35,7 +35,8 @@ export function parseKeyFields(fields: readonly string[]): string | undefined {
   if (first === undefined) return undefined;
   if (others.length > 0) throw new KeyInvalid('came in several header fields; send exactly one');
 
-  const value = first.replace(/^[ \t]+|[ \t]+$/g, ''); // white space around a field's value is not part of it (RFC 9110, section 5.5)
+  // White space around a field's value is not part of it (RFC 9110, section 5.5), and Node has mostly taken it off.
+  const value = first.trim() === first ? first : first.replace(/^[ \t]+|[ \t]+$/g, '');
   if (value.startsWith('"')) return parseQuoted(value);
   if (value === '') throw new KeyInvalid('is empty');
   if (value.includes(',')) throw new KeyInvalid('has a comma, so it may be a list; send exactly one, in quotes if the comma belongs to it');
@@ -93,14 +94,15 @@ export function checkKey(key: string, format: KeyFormat): void {
   if (key === '') throw new KeyInvalid('is empty');
   const characters = key.length <= MAX_KEY_CHARACTERS ? key.length : countCharacters(key); // no text has more characters than code units
   if (characters > MAX_KEY_CHARACTERS) throw new KeyInvalid(`has ${characters} characters; 1 to ${MAX_KEY_CHARACTERS} are accepted`);
-  if (UNSTORABLE.test(key)) throw new KeyInvalid('has control characters or is not well-formed Unicode; printable characters are accepted');
-  const fault = faultIn(key, format);
+  const plain = PRINTABLE_ASCII.test(key);
+  if (!plain && UNSTORABLE.test(key))
+    throw new KeyInvalid('has control characters or is not well-formed Unicode; printable characters are accepted');
+  const fault = faultIn(key, plain, format);
   if (fault !== undefined) throw new KeyInvalid(fault);
 }
 
-function faultIn(key: string, format: KeyFormat): string | undefined {
-  if (format === 'any')
-    return PRINTABLE_ASCII.test(key) ? undefined : 'has characters outside printable ASCII, which alone is accepted here';
+function faultIn(key: string, plain: boolean, format: KeyFormat): string | undefined {
+  if (format === 'any') return plain ? undefined : 'has characters outside printable ASCII, which alone is accepted here';
   if (format === 'uuid')
     return UUID.test(key) ? undefined : 'is not a UUID; only UUIDs such as f81d4fae-7dec-11d0-a765-00a0c91e6bf6 are accepted here';
   // Unlike test(), search() keeps no position between two calls for a RegExp with the flags g or y.

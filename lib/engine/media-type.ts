@@ -14,13 +14,16 @@ export function normalMediaType(contentType: string | undefined): string {
 
   const type = contentType.slice(0, end).trim().toLowerCase();
   const parameters: string[] = [];
-  for (const [, name = '', written = ''] of contentType.slice(end).matchAll(PARAMETER)) {
+  PARAMETER.lastIndex = end;
+  // Not matchAll(), which copies the expression for every call: charset=utf-8 comes with many a request.
+  for (let found = PARAMETER.exec(contentType); found !== null; found = PARAMETER.exec(contentType)) {
+    const [, name = '', written = ''] = found;
     const lowerName = name.toLowerCase();
     if (lowerName === 'boundary' && type.startsWith('multipart/')) continue;
     const value = unquoted(written);
     parameters.push(`${lowerName}=${JSON.stringify(lowerName === 'charset' ? value.toLowerCase() : value)}`);
   }
-  return [type, ...parameters.sort()].join(';');
+  return parameters.length === 0 ? type : `${type};${parameters.sort().join(';')}`;
 }
 
 export function isMultipart(contentType: string | undefined): boolean {

@@ -63,6 +63,9 @@ export interface Exchange {
 
 const NOT_MODIFIED = 304;
 
+/** What most requests have of most header fields. */
+const NONE: readonly string[] = Object.freeze([]);
+
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
     ? { native: request, request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
@@ -221,11 +224,15 @@ abstract class Facts<Request extends FrameworkRequest> implements RequestFacts {
   }
 
   get path(): string {
-    return splitUrl(this.url).path;
+    const { url } = this;
+    const mark = url.indexOf('?');
+    return mark === -1 ? url : url.slice(0, mark);
   }
 
   get query(): string {
-    return splitUrl(this.url).query;
+    const { url } = this;
+    const mark = url.indexOf('?');
+    return mark === -1 ? '' : url.slice(mark + 1);
   }
 
   get params(): Readonly<Record<string, unknown>> {
@@ -235,13 +242,15 @@ abstract class Facts<Request extends FrameworkRequest> implements RequestFacts {
   /** From `rawHeaders`, as `headersDistinct` does, but without splitting up all the others. */
   header(name: string): readonly string[] {
     const { rawHeaders } = this.raw;
-    const values: string[] = [];
+    let values: string[] | undefined;
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
       const field = rawHeaders[i];
       const value = rawHeaders[i + 1];
-      if (value !== undefined && field?.length === name.length && field.toLowerCase() === name) values.push(value);
+      if (value === undefined || field?.length !== name.length || field.toLowerCase() !== name) continue;
+      if (values === undefined) values = [value];
+      else values.push(value);
     }
-    return values;
+    return values ?? NONE;
   }
 
   get contentType(): string | undefined {
@@ -286,7 +295,7 @@ class ExpressFacts extends Facts<ExpressRequest> {
   /** Express 4 starts with `{}` where Express 5 has nothing; it counts as a body only if somebody has read the message. */
   get body(): unknown {
     const { body } = this.request;
-    const untouched = isRecord(body) && Object.keys(body).length === 0 && !this.request.readableDidRead;
+    const untouched = !this.request.readableDidRead && isRecord(body) && Object.keys(body).length === 0;
     return untouched ? undefined : body;
   }
 }
@@ -341,9 +350,4 @@ function nothing(): void {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function splitUrl(url: string): { path: string; query: string } {
-  const mark = url.indexOf('?');
-  return mark === -1 ? { path: url, query: '' } : { path: url.slice(0, mark), query: url.slice(mark + 1) };
 }

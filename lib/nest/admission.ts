@@ -7,7 +7,7 @@ import type { KeyObject } from 'node:crypto';
 import { KeyRequired } from '../contract/errors.js';
 import type { Identity } from '../contract/record.js';
 import { fingerprintOf } from '../engine/fingerprint.js';
-import type { FingerprintParts, Target } from '../engine/fingerprint.js';
+import type { Content, FingerprintParts, Target } from '../engine/fingerprint.js';
 import { checkKey, identify, keyText, parseKeyFields, valueAt } from '../engine/key.js';
 import { decideScope } from '../engine/scope.js';
 import type { Scope } from '../engine/scope.js';
@@ -60,20 +60,27 @@ export interface Asked {
  * @throws RequestUnreadable
  */
 export function askedBy(
-  { settings, version }: IdempotentRoute,
+  route: IdempotentRoute,
   request: RequestFacts,
   context: ExecutionContext,
   { scope }: Scope,
   key: string | undefined,
   secret: KeyObject | undefined,
 ): Asked | Promise<Asked> {
-  const asked = (parts: FingerprintParts): Asked => {
-    const fingerprint = fingerprintOf(parts, secret);
-    if (key === undefined) return recognised(scope, operationOf(version, request), fingerprint);
-    return { identity: identify(scope, settings.operation ?? operationOf(version, request), key), fingerprint };
-  };
-  const parts = partsOf(settings, request, context, key);
-  return parts instanceof Promise ? parts.then(asked) : asked(parts);
+  const parts = partsOf(route.settings, request, context, key);
+  if (parts instanceof Promise) return parts.then((read) => askedWith(fingerprintOf(read, secret), route, request, scope, key));
+  return askedWith(fingerprintOf(parts, secret), route, request, scope, key);
+}
+
+function askedWith(
+  fingerprint: Buffer,
+  { settings, version }: IdempotentRoute,
+  request: RequestFacts,
+  scope: string,
+  key: string | undefined,
+): Asked {
+  if (key === undefined) return recognised(scope, operationOf(version, request), fingerprint);
+  return { identity: identify(scope, settings.operation ?? operationOf(version, request), key), fingerprint };
 }
 
 function partsOf(
@@ -82,15 +89,18 @@ function partsOf(
   context: ExecutionContext,
   key: string | undefined,
 ): FingerprintParts | Promise<FingerprintParts> {
-  const { method, path } = request;
   const natural = key !== undefined && route.keyFrom.kind !== 'header';
   if (route.fingerprint !== undefined) {
+    const { method, path } = request;
     return chosenParts(route.fingerprint, context, natural ? { of: 'choice-alone' } : { of: 'choice', method, path });
   }
   if (natural) return { of: 'key', key };
   const content = contentOf(request);
-  const whole = { of: 'request', method, path, query: request.query, contentType: request.contentType } as const;
-  return content instanceof Promise ? content.then((read) => ({ ...whole, content: read })) : { ...whole, content };
+  return content instanceof Promise ? content.then((read) => wholeRequest(request, read)) : wholeRequest(request, content);
+}
+
+function wholeRequest({ method, path, query, contentType }: RequestFacts, content: Content): FingerprintParts {
+  return { of: 'request', method, path, query, contentType, content };
 }
 
 async function chosenParts(
@@ -104,7 +114,7 @@ async function chosenParts(
 function readKey({ keyFrom }: ResolvedRoute, request: RequestFacts, context: ExecutionContext): string | undefined {
   switch (keyFrom.kind) {
     case 'header':
-      return parseKeyFields(keyFrom.names.flatMap((name) => request.header(name)));
+      return parseKeyFields(fieldsNamed(keyFrom.names, request));
     case 'param':
       return keyText(request.params[keyFrom.name]);
     case 'body':
@@ -114,6 +124,12 @@ function readKey({ keyFrom }: ResolvedRoute, request: RequestFacts, context: Exe
     case 'none':
       return undefined;
   }
+}
+
+/** Nearly always it is one name, of which there is one field. */
+function fieldsNamed(names: readonly string[], request: RequestFacts): readonly string[] {
+  const [name] = names;
+  return names.length === 1 && name !== undefined ? request.header(name) : names.flatMap((each) => request.header(each));
 }
 
 /** What a natural key refers to depends on the handler: an order's 42 is not a refund's. */

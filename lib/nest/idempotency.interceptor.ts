@@ -59,15 +59,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (context.getType() !== 'http') return next.handle();
     const route = this.routes.of(context);
     if (route === undefined) return this.#wordErrors(context, next);
-    const http = context.switchToHttp();
-    const exchange = readExchange(http.getRequest(), http.getResponse());
+    const exchange = exchangeOf(context);
     if (!route.covers(exchange.request.method)) {
       enterUnguarded(exchange.native);
       return this.#wordErrors(context, next);
     }
     if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
       // Its parts are parsed further in, where this is taken up again.
-      defer(http.getRequest<object>(), (inner) => this.#admit(route, readExchange(http.getRequest(), http.getResponse()), context, inner));
+      defer(exchange.native, (inner) => this.#admit(route, exchangeOf(context), context, inner));
       return next.handle();
     }
     return this.#admit(route, exchange, context, next);
@@ -78,8 +77,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     return next.handle().pipe(
       catchError((error: unknown) => {
         if (!isIdempotencyError(error)) throw error;
-        const http = context.switchToHttp();
-        const { response } = readExchange(http.getRequest(), http.getResponse());
+        const { response } = exchangeOf(context);
         logForDevelopers(this.#logger, `${context.getClass().name}.${context.getHandler().name}`, error);
         throw refusal(error, this.options.errorFormat, response);
       }),
@@ -223,6 +221,11 @@ export class IdempotencyInterceptor implements NestInterceptor {
     logForDevelopers(this.#logger, settings.handler, error);
     return problemResponse(error, this.options.errorFormat);
   }
+}
+
+/** By their places among a handler's arguments: switchToHttp() makes three functions for every call. */
+function exchangeOf(context: ExecutionContext): Exchange {
+  return readExchange(context.getArgByIndex(0), context.getArgByIndex(1));
 }
 
 /** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */

@@ -14,11 +14,12 @@ import type { FilePart, RequestFacts } from '../http/request-facts.js';
 /** At once, but for files, whose content may have to be read. */
 export function contentOf(request: RequestFacts): Content | Promise<Content> {
   if (isMultipart(request.contentType)) return multipartContent(request);
-  const { body, rawBody } = request;
+  const { body } = request;
   if (isUnreadStream(body)) throw unreadBody();
   if (typeof body === 'string' || body instanceof Uint8Array) return { kind: 'bytes', bytes: body };
   // Parsed before raw: a client that writes the same JSON with other spaces has sent the same request.
   if (body !== undefined) return { kind: 'json', value: body };
+  const { rawBody } = request;
   if (rawBody !== undefined) return { kind: 'bytes', bytes: rawBody };
   if (request.hasContent) throw unreadBody();
   return { kind: 'none' };

@@ -1,6 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
 import { RequestUnreadable } from '../../lib/contract/errors.js';
-import { canonicalJson } from '../../lib/engine/canonical-json.js';
+import { writeCanonicalJson } from '../../lib/engine/canonical-json.js';
+import { Frames } from '../../lib/engine/framing.js';
+
+/** `undefined` where nothing is written. */
+function canonicalJson(value: unknown): string | undefined {
+  const to = new Frames();
+  const { length } = to;
+  const written = writeCanonicalJson(value, to);
+  if (!written) expect(to.length).toBe(length);
+  return written ? to.bytes.toString() : undefined;
+}
 
 /** The double with these bits. */
 function double(bits: string): number {
@@ -99,6 +109,7 @@ describe('canonicalJson', () => {
     ['nothing', undefined, undefined],
     ['objects without a prototype', Object.assign(Object.create(null) as object, { a: 1 }), '{"a":1}'],
     ['empty objects and lists', [{}, []], '[{},[]]'],
+    ['members whose toJSON gives nothing', { a: 1, b: { toJSON: () => undefined }, c: { toJSON: () => 'c' } }, '{"a":1,"c":"c"}'],
   ])('does as JSON.stringify does with %s', (_, value, text) => {
     expect(canonicalJson(value)).toBe(text);
     expect(JSON.parse(canonicalJson({ value }) ?? '')).toEqual(JSON.parse(JSON.stringify({ value })));
@@ -106,6 +117,34 @@ describe('canonicalJson', () => {
 
   it('writes a bigint as its digits, whatever the application has taught BigInt', () => {
     expect(canonicalJson({ amount: 12345678901234567890n })).toBe('{"amount":12345678901234567890}');
+  });
+
+  // Records of other versions must go on matching: nothing was written there.
+  it('leaves the holes of a list empty', () => {
+    expect(canonicalJson([, 1, undefined, ,])).toBe('[,1,null,]'); // oxlint-disable-line no-sparse-arrays
+  });
+
+  it.each([
+    ['few names', 'dbca'],
+    ['names in order', 'abcd'],
+    ['many names', 'zyxwvutsrqponmlkjihgfedcba'],
+  ])('sorts %s', (_, letters) => {
+    const names = letters.split('');
+    const text = canonicalJson(Object.fromEntries(names.map((name) => [name, 1]))) ?? '';
+    expect(Object.keys(JSON.parse(text) as object)).toEqual(names.sort());
+  });
+
+  it.each([
+    ['short', 'a'],
+    ['as long as what is written character by character', 'a'.repeat(64)],
+    ['longer', 'a'.repeat(65)],
+    ['very long', 'a'.repeat(100_000)],
+  ])('escapes what JSON escapes in a text that is %s', (_, text) => {
+    for (const special of ['', '"', '\\', '\u0000', '\u001f', '\u007f', 'ä', '€', '\ud83d\ude00', '\ud800']) {
+      for (const value of [special + text, text + special, special + text.slice(1)]) {
+        expect(canonicalJson({ [value]: value })).toBe(JSON.stringify({ [value]: value }));
+      }
+    }
   });
 
   it('takes a document of 1000 levels', () => {

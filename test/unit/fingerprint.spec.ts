@@ -20,6 +20,12 @@ const upload: WholeRequest = {
   contentType: 'multipart/form-data; boundary=x',
   content: { kind: 'multipart', fields: { note: 'hi' }, files: [file] },
 };
+const document = {
+  note: 'Grüße — “leise”\n\t\u0000\ud83d\ude00 \ud800',
+  10: [1.5, -0, 1e21, true, null],
+  9: { z: {}, a: [] },
+  lines: Array.from({ length: 40 }, (_, n) => ({ sku: `SKU-${n}`, quantity: n * 1000, long: 'lang '.repeat(n), gift: n % 2 === 0 })),
+};
 const secret = createSecretKey(Buffer.from('0123456789abcdef0123456789abcdef'));
 
 function hex(parts: FingerprintParts): string {
@@ -54,6 +60,44 @@ describe('fingerprintOf', () => {
     ['a natural key', { of: 'key', key: 'abc' }, 'cfce6ed138ab735f2fcc6f85f4acbb2521871410cd08a4e0819c3581c604128f'],
   ])('matches what other versions stored for %s', (_, parts, digest) => {
     expect(hex(parts)).toBe(digest);
+  });
+
+  // So they were before a digest was laid out in one run of bytes: these may never change either.
+  it.each<[string, Partial<WholeRequest>, string, string]>([
+    [
+      'a document',
+      { content: { kind: 'json', value: document } },
+      '16140291350d4e7728412be831f19a34e38f89ca9dc0441c6dafe00d3f9cee16',
+      '8b679445c63df01a70140715a8bffbf7c4bbdc99e3346ba79272a34860defb9b',
+    ],
+    [
+      'a large document',
+      { content: { kind: 'json', value: { text: 'xä'.repeat(20_000) } } },
+      '79de27233ecc4443fec78c9f2335da07af3b4bc2da1152ce79d1737c58b75935',
+      '42a3b32c65007a980cf1e96459985a01907bd878fc027fb63b65353315fb80fc',
+    ],
+    [
+      'bytes',
+      { content: { kind: 'bytes', bytes: Buffer.from('ä'.repeat(100)) } },
+      '525bd15a395fd9f8f51438385a4c20291e3512ed6277557d88f1bc4619547eb3',
+      '7e8ee5e76a03386793261e08ae5334bee2bcf1633965a068940cd94fb805219a',
+    ],
+    [
+      'many bytes',
+      { content: { kind: 'bytes', bytes: Buffer.from('ä'.repeat(20_000)) } },
+      '34f28a4e3bd72fff22e46b47b0be3d8031c3c119b6cb5cceb851cdca84a6d108',
+      'c76bf8b4b94e499494fbd5aae5d8859bdd3d5b4adacfa065c1c9a02fc626970b',
+    ],
+  ])('is what it was for %s, with a secret too', (_, change, digest, withSecret) => {
+    expect(hex({ ...payment, ...change })).toBe(digest);
+    expect(fingerprintOf({ ...payment, ...change }, secret).toString('hex')).toBe(withSecret);
+  });
+
+  it('is what it was for a target that is not ASCII', () => {
+    const contentType = 'text/plain; title="ä"';
+    expect(hex({ ...payment, path: '/größe/ключ', query: 'ü=1&b=2', contentType, content: { kind: 'bytes', bytes: 'Grüße' } })).toBe(
+      '68ce5ad5bf2c506c929d3fca7edb72a05baa66954cc054b2c22a0ed687e9c231',
+    );
   });
 
   it.each([0, 1, 16_383, 16_384, 16_385, 100_000])('has the same format for a content of %i characters', (length) => {

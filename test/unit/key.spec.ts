@@ -196,6 +196,8 @@ describe('identify', () => {
   it.each([
     ['', '', 'abc', 'd53c3ec3-6099-6d97-f8fd-f3d605eddf0a'],
     ['id=42', 'POST /orders', 'ключ', 'd9dd831d-c3ef-d284-dc11-dd8f1b339ed8'],
+    ['тенант', '', 'k'.repeat(255), '1bec538c-f81a-b521-2928-d13afc6e0c57'],
+    ['id=42', 'POST /orders v1', '€'.repeat(200), '1812b835-203d-fde9-5975-1b6a0e5d85bd'],
   ])('finds the rows of other versions: %j %j %j', (scope, operation, key, id) => {
     expect(identify(scope, operation, key)).toEqual({ id, scope, operation, key });
   });
