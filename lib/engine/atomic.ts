@@ -59,12 +59,14 @@ export class AtomicTransactions {
 
   async end(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<AtomicEnd> {
     this.#stop(transaction);
+    let result: CommitResult;
     try {
-      return await this.#told(execution, await endOf(execution, transaction, ending));
+      result = await endOf(execution, transaction, ending);
     } catch (cause) {
       await transaction.rollBack(); // what was to be written could not even be put into words
       return { kind: 'rolled-back', error: failureOf(cause) };
     }
+    return this.#told(execution, result);
   }
 
   /** Ends all that are open: the application closes, and has no more time for them. */
@@ -78,7 +80,7 @@ export class AtomicTransactions {
     await transaction.rollBack();
   }
 
-  async #told(execution: OwnedExecution, result: CommitResult): Promise<AtomicEnd> {
+  #told(execution: OwnedExecution, result: CommitResult): AtomicEnd | Promise<AtomicEnd> {
     switch (result.kind) {
       case 'committed':
         return { kind: 'settled' };
@@ -118,12 +120,11 @@ export class AtomicTransactions {
   }
 }
 
-async function endOf(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<CommitResult> {
+function endOf(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<CommitResult> {
   const { keyed } = execution;
   if (ending.kind !== 'free' && !ending.undo) return transaction.commit(keyed ? keepingWrite(execution, ending) : undefined);
   if (keyed) return transaction.undo(lastWrite(execution, ending));
-  await transaction.rollBack();
-  return { kind: 'committed' };
+  return transaction.rollBack().then(() => ({ kind: 'committed' }));
 }
 
 function lastWrite(execution: OwnedExecution, ending: Ending): LastWrite {

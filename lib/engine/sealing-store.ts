@@ -87,9 +87,10 @@ export class SealingStore implements IdempotencyStore {
     return this.store.flush(ownership, withinMs);
   }
 
-  async transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined> {
-    const transaction = await this.store.transaction(ownership, settings);
-    return transaction && new SealingTransaction(transaction, this.sealing);
+  transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined> {
+    const opening = this.store.transaction(ownership, settings);
+    if (!this.sealing.hasKeys) return opening; // what is written in it would pass through as it is
+    return opening.then((transaction) => transaction && new SealingTransaction(transaction, this.sealing));
   }
 
   outcomeOf(ownership: Ownership, withinMs: number, step?: string): Promise<'committed' | 'rolled-back' | undefined> {

@@ -36,9 +36,9 @@ export class HandlerRepetition implements Repetition {
   }
 
   /** Where nothing could be repeated, nothing is asked. A stream is handed on at once: until it is read, nobody hears its errors. */
-  async done(value: unknown): Promise<void> {
+  done(value: unknown): Promise<void> | undefined {
     const { transaction } = this.parts.execution;
-    if (transaction !== undefined && this.#left > 0 && this.#isOpen && !isStream(value)) await probe(transaction);
+    return transaction !== undefined && this.#left > 0 && this.#isOpen && !isStream(value) ? probe(transaction) : undefined;
   }
 
   async failed(error: unknown): Promise<'again' | { readonly error: unknown }> {

@@ -18,8 +18,8 @@ export interface HandlerWitness {
 export interface Repetition {
   /** The handler is about to be called. */
   begins(): void;
-  /** It has done its work: throws what is to count as its failure all the same. */
-  done(value: unknown): Promise<void>;
+  /** It has done its work: rejects with what is to count as its failure all the same. `undefined` where nothing is to be asked. */
+  done(value: unknown): Promise<void> | undefined;
   /** It has failed: whether it is to be called once more, or which error is to be passed on. */
   failed(error: unknown): Promise<'again' | { readonly error: unknown }>;
 }
@@ -71,7 +71,7 @@ export class HandlerRun {
     if (this.#closed) throw new HandlerTooLate();
     this.#begun = true;
     this.#atWork += 1;
-    if (this.witness.repetition !== undefined) return this.#followPromise(repeatedly(call, this.witness.repetition));
+    if (this.witness.repetition !== undefined) return this.#followRepeatedly(call, this.witness.repetition);
     let result: unknown;
     try {
       result = call();
@@ -96,6 +96,30 @@ export class HandlerRun {
     }
   }
 
+  async #followRepeatedly(call: () => unknown, repetition: Repetition): Promise<unknown> {
+    try {
+      repetition.begins();
+      for (;;) {
+        let value: unknown;
+        try {
+          const result = await call();
+          value = isObservable(result) ? await lastValueFrom(result) : result;
+          const asking = repetition.done(value);
+          if (asking !== undefined) await asking;
+        } catch (error) {
+          const next = await repetition.failed(error);
+          if (next === 'again') continue;
+          throw next.error;
+        }
+        this.#fulfil(value);
+        return value;
+      }
+    } catch (error) {
+      this.#ended({ kind: 'rejected', error });
+      throw error;
+    }
+  }
+
   #fulfil(value: unknown): void {
     this.witness.gave(value);
     this.#ended({ kind: 'fulfilled' });
@@ -107,21 +131,6 @@ export class HandlerRun {
     if (this.#atWork > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
     this.witness.ended();
-  }
-}
-
-async function repeatedly(call: () => unknown, repetition: Repetition): Promise<unknown> {
-  repetition.begins();
-  for (;;) {
-    try {
-      const result = await call();
-      const value = isObservable(result) ? await lastValueFrom(result) : result;
-      await repetition.done(value);
-      return value;
-    } catch (error) {
-      const next = await repetition.failed(error);
-      if (next !== 'again') throw next.error;
-    }
   }
 }
 

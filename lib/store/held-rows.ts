@@ -19,6 +19,7 @@ export class HeldRows {
   /** From now on it is in no renewal. What is to be waited for: those that are under way and name it, mostly none. */
   add(owner: string): Promise<unknown> | undefined {
     this.#held.add(owner);
+    if (this.#renewals.size === 0) return undefined;
     const underWay = [...this.#renewals].filter(([, owners]) => owners.has(owner)).map(([renewal]) => renewal);
     return underWay.length === 0 ? undefined : Promise.allSettled(underWay);
   }

@@ -2,46 +2,41 @@
  * One transaction on a connection of the application's: what is sent when, and what its answers mean.
  * Its own statements go to the bare connection; what handlers send passes the gate first.
  */
-import type { PoolClient, QueryResult } from 'pg';
+import type { QueryResult } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionMisused } from '../contract/errors.js';
 import type { Ownership, RecordedStep } from '../contract/record.js';
-import type {
-  CommitResult,
-  KeepingWrite,
-  LastWrite,
-  RecordTransaction,
-  TransactionClient,
-  TransactionQuery,
-} from '../contract/transaction.js';
+import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction, TransactionClient } from '../contract/transaction.js';
+import { handlersClient } from './handlers-client.js';
 import type { HeldRows } from './held-rows.js';
+import { valuesOf } from './last-write.js';
 import type { Loan } from './loan.js';
-import { inTime } from './patience.js';
+import { GaveUp, inTime } from './patience.js';
 import { DIVISION_BY_ZERO, codeOf, endsConnection, isOfAbortedTransaction, isTransient } from './postgres-error.js';
-import { writeHeaders } from './rows.js';
 import { deadlineIn, type Deadline, type Statement } from './session.js';
 import { CHECK_CONSTRAINTS, COMMIT, KEEP_ALIVE, ROLL_BACK, savepoint, type Statements } from './statements.js';
 import type { TransactionGate } from './transaction-gate.js';
 import { Trip, isForgotten } from './trip.js';
-import type { TripAnswer, TripStatement, TripValue } from './trip.js';
+import type { TripAnswer, TripStatement } from './trip.js';
 
+/** What all transactions of a store have in common. */
 export interface TransactionParts {
-  readonly loan: Loan;
-  readonly gate: TransactionGate;
   readonly sql: Statements;
   readonly held: HeldRows;
   readonly clock: Clock;
   readonly preparedStatements: boolean;
-  /** Longest wait for each of its own statements, COMMIT included. */
-  readonly patienceMs: number;
   readonly onStatement: ((name: string) => void) | undefined;
   readonly onOver: (transaction: PgTransaction) => void;
 }
 
+const COMMITTING: TripStatement = { statement: COMMIT };
+const COMMITTED: CommitResult = { kind: 'committed' };
+const SUPERSEDED: CommitResult = { kind: 'superseded' };
+
 export class PgTransaction implements RecordTransaction {
   readonly client: TransactionClient;
-  /** Whose rows it holds. */
-  readonly #owners = new Set<string>();
+  /** Whose rows it holds; the one that it has begun with is the first. */
+  readonly #owners: string[] = [];
   /** The row that it has begun with. */
   #holds: Ownership | undefined;
   #savepoints = 0;
@@ -49,35 +44,34 @@ export class PgTransaction implements RecordTransaction {
   #ending = false;
   #broken: Error | undefined;
 
-  constructor(private readonly parts: TransactionParts) {
-    const { loan, gate } = parts;
-    this.client = {
-      async query<Row>(query: string | TransactionQuery, given?: readonly unknown[]) {
-        const { name, text, values = given ?? [] } = typeof query === 'string' ? { text: query } : query;
-        gate.pass(text);
-        const { rows, rowCount } = await gate.watch(loan.client.query({ name, text, values: [...values] }));
-        return { rows: rows as Row[], rowCount };
-      },
-    };
+  /** @param patienceMs longest wait for each of its own statements, COMMIT included */
+  constructor(
+    private readonly parts: TransactionParts,
+    private readonly loan: Loan,
+    private readonly gate: TransactionGate,
+    private readonly patienceMs: number,
+  ) {
+    this.client = handlersClient(loan.client, gate);
     loan.client.on('error', this.#onBroken);
   }
 
   get manager(): unknown {
-    return this.parts.loan.manager;
+    return this.loan.manager;
   }
 
   /** `false`: the row that it should hold is not this owner's any more. */
   async begin(beginning: readonly TripStatement[], holds: Ownership | undefined, deadline: Deadline): Promise<boolean> {
     this.#holds = holds;
-    if (holds !== undefined) await this.#keepFromRenewal(holds.owner, deadline);
+    const renewals = holds && this.#keepFromRenewal(holds.owner, deadline);
+    if (renewals !== undefined) await renewals;
     for (let forgotten = false; ;) {
       try {
-        const answers = await this.#sendTogether(this.#trip(beginning), deadline);
-        return holds === undefined || answers.at(-1)!.count === 1;
+        const { count } = await this.#sendTogether(this.#trip(beginning), deadline.leftMs());
+        return holds === undefined || count === 1;
       } catch (error) {
         if (!isTransient(error) && (forgotten || !isForgotten(error))) throw error;
         forgotten ||= isForgotten(error); // the application has made the connection forget what it had prepared
-        await this.#send(ROLL_BACK, undefined, deadline); // the row was written to in that very instant: it must be looked at again
+        await this.#send(ROLL_BACK, undefined, deadline.leftMs()); // the row was written to in that very instant: it must be looked at again
       }
     }
   }
@@ -85,10 +79,9 @@ export class PgTransaction implements RecordTransaction {
   /** Waits its turn behind the handler's statements however long those take: while one is running, Postgres is not idle. */
   async keepAlive(): Promise<void> {
     if (this.#beating || this.#ending || this.#broken !== undefined) return;
-    const { loan, onStatement } = this.parts;
     this.#beating = true;
-    onStatement?.(KEEP_ALIVE.name);
-    await loan.client.query(KEEP_ALIVE.text).catch(() => undefined);
+    this.parts.onStatement?.(KEEP_ALIVE.name);
+    await this.loan.client.query(KEEP_ALIVE.text).catch(() => undefined);
     this.#beating = false;
   }
 
@@ -102,9 +95,8 @@ export class PgTransaction implements RecordTransaction {
   }
 
   async savepoint<T>(work: () => Promise<T>): Promise<T> {
-    const { loan } = this.parts;
     const { set, release, undo } = savepoint((this.#savepoints += 1));
-    const { nesting } = loan;
+    const { nesting } = this.loan;
     await this.#ask(set);
     try {
       const result = await work();
@@ -112,7 +104,7 @@ export class PgTransaction implements RecordTransaction {
       return result;
     } catch (error) {
       await this.#ask(undo).catch(() => undefined); // what went wrong first is what counts
-      loan.nesting = nesting;
+      this.loan.nesting = nesting;
       throw error;
     }
   }
@@ -124,9 +116,9 @@ export class PgTransaction implements RecordTransaction {
   async write(last: LastWrite): Promise<boolean> {
     const { id, owner } = last.ownership;
     this.#assertOpen();
-    await this.#keepFromRenewal(owner, deadlineIn(this.parts.clock, this.parts.patienceMs));
+    await this.#keepFromRenewal(owner, deadlineIn(this.parts.clock, this.patienceMs));
     const statements = [{ statement: this.parts.sql.hold, values: [id, owner] }, this.#written(last)];
-    return (await this.#sendTogether(this.#trip(statements))).at(-1)!.count === 1;
+    return (await this.#sendTogether(this.#trip(statements))).count === 1;
   }
 
   async recordStep({ id, owner }: Ownership, { name, result }: RecordedStep): Promise<boolean> {
@@ -135,10 +127,9 @@ export class PgTransaction implements RecordTransaction {
 
   /** A COMMIT behind a last write that has failed is passed over, and the transaction still there. */
   commit(last?: KeepingWrite): Promise<CommitResult> {
-    const commit = { statement: COMMIT };
-    return this.#end(last === undefined ? [commit] : [this.#writtenOrFailed(last), commit], ({ command }) => {
-      if (command === 'COMMIT') return { kind: 'committed' };
-      return refused(this.parts.gate.failure ?? new Error('The transaction was aborted by an earlier error.'));
+    return this.#end(last === undefined ? [COMMITTING] : [this.#writtenOrFailed(last), COMMITTING], ({ command }) => {
+      if (command === 'COMMIT') return COMMITTED;
+      return refused(this.gate.failure ?? new Error('The transaction was aborted by an earlier error.'));
     });
   }
 
@@ -149,11 +140,11 @@ export class PgTransaction implements RecordTransaction {
    * transaction around it has locked makes a multixact each time.
    */
   undo(last: LastWrite): Promise<CommitResult> {
-    return this.#end([{ statement: ROLL_BACK }, this.#written(last)], ({ count }) => ({ kind: count === 1 ? 'committed' : 'superseded' }));
+    return this.#end([{ statement: ROLL_BACK }, this.#written(last)], ({ count }) => (count === 1 ? COMMITTED : SUPERSEDED));
   }
 
   async rollBack(): Promise<void> {
-    this.parts.gate.close();
+    this.gate.close();
     if (this.#ending) return;
     this.#ending = true;
     await this.#rollBack();
@@ -161,7 +152,7 @@ export class PgTransaction implements RecordTransaction {
   }
 
   async #end(statements: readonly TripStatement[], judge: (last: TripAnswer) => CommitResult): Promise<CommitResult> {
-    this.parts.gate.close();
+    this.gate.close();
     try {
       this.#assertOpen();
     } catch (cause) {
@@ -170,10 +161,12 @@ export class PgTransaction implements RecordTransaction {
     }
     this.#ending = true;
     const trip = this.#trip(statements);
-    const result = await this.#sendTogether(trip).then(
-      (answers) => judge(answers.at(-1)!),
-      (cause: unknown) => this.#judgeFailure(cause, trip.failure, statements.length - 1),
-    );
+    let result: CommitResult;
+    try {
+      result = judge(await this.#sendTogether(trip));
+    } catch (cause) {
+      result = await this.#judgeFailure(cause, trip.failure, statements.length - 1);
+    }
     this.#giveBack();
     return result;
   }
@@ -182,7 +175,7 @@ export class PgTransaction implements RecordTransaction {
     if (this.#broken !== undefined) return { kind: 'unknown', cause: this.#broken };
     if (failure !== undefined && failure.at < last) {
       await this.#rollBack();
-      if (codeOf(failure.error) === DIVISION_BY_ZERO) return { kind: 'superseded' };
+      if (codeOf(failure.error) === DIVISION_BY_ZERO) return SUPERSEDED;
     }
     return refused(cause);
   }
@@ -196,21 +189,24 @@ export class PgTransaction implements RecordTransaction {
   }
 
   #written(last: LastWrite): TripStatement {
-    const { complete, seal, release } = this.parts.sql;
-    return { statement: { complete, seal, release }[last.kind], values: valuesOf(last) };
+    return { statement: this.parts.sql[last.kind], values: valuesOf(last) };
   }
 
   #writtenOrFailed(last: KeepingWrite): TripStatement {
-    const { completeOrFail: complete, sealOrFail: seal } = this.parts.sql;
-    return { statement: { complete, seal }[last.kind], values: valuesOf(last) };
+    const { completeOrFail, sealOrFail } = this.parts.sql;
+    return { statement: last.kind === 'complete' ? completeOrFail : sealOrFail, values: valuesOf(last) };
   }
 
   /** Between its beginning and its end. Afterwards the connection may be somebody else's. */
   #assertOpen(): void {
     if (this.#ending) throw new StoreUnavailable({ cause: new Error('The transaction is over.') });
-    if (this.#broken !== undefined) throw new StoreUnavailable({ cause: this.#broken });
+    this.#assertUnbroken();
     // The gate reads the beginning of a text only. Older drivers can't tell more.
-    if (this.parts.loan.client.getTransactionStatus?.() === 'I') throw new TransactionMisused(ENDED_BY_HAND);
+    if (this.loan.client.getTransactionStatus?.() === 'I') throw new TransactionMisused(ENDED_BY_HAND);
+  }
+
+  #assertUnbroken(): void {
+    if (this.#broken !== undefined) throw new StoreUnavailable({ cause: this.#broken });
   }
 
   async #ask(statement: Statement, values?: readonly unknown[]): Promise<QueryResult> {
@@ -218,38 +214,54 @@ export class PgTransaction implements RecordTransaction {
     return this.#send(statement, values);
   }
 
-  async #keepFromRenewal(owner: string, deadline: Deadline): Promise<void> {
+  /** From now on it is in no renewal. What is to be waited for, mostly nothing. */
+  #keepFromRenewal(owner: string, deadline: Deadline): Promise<unknown> | undefined {
     const { held, clock } = this.parts;
-    this.#owners.add(owner);
+    this.#owners.push(owner);
     const renewals = held.add(owner);
-    if (renewals === undefined) return;
-    await inTime(renewals, deadline, clock).catch((cause: unknown) => {
-      throw new StoreUnavailable({ cause });
-    });
+    return (
+      renewals &&
+      inTime(renewals, deadline, clock).catch((cause: unknown) => {
+        throw new StoreUnavailable({ cause });
+      })
+    );
   }
 
-  async #send(statement: Statement, values?: readonly unknown[], deadline?: Deadline): Promise<QueryResult> {
-    const { name, text } = statement;
-    return this.#heard([name], (client) => client.query(text, values && [...values]), deadline);
-  }
-
-  async #sendTogether(trip: Trip, deadline?: Deadline): Promise<readonly TripAnswer[]> {
-    return this.#heard(trip.names, (client) => trip.on(client), deadline);
-  }
-
-  async #heard<T>(
-    names: readonly string[],
-    send: (client: PoolClient) => Promise<T>,
-    deadline = deadlineIn(this.parts.clock, this.parts.patienceMs),
-  ): Promise<T> {
-    const { loan, clock, gate, onStatement } = this.parts;
-    if (this.#broken !== undefined) throw new StoreUnavailable({ cause: this.#broken });
-    if (onStatement !== undefined) names.forEach((name) => onStatement(name));
+  async #send({ name, text }: Statement, values?: readonly unknown[], withinMs = this.patienceMs): Promise<QueryResult> {
+    const { loan, gate } = this;
+    this.#assertUnbroken();
+    this.parts.onStatement?.(name);
     try {
-      return await inTime(gate.watch(send(loan.client)), deadline, clock);
+      const answer = gate.watch(loan.client.query(text, values && [...values]));
+      return await inTime(answer, deadlineIn(this.parts.clock, withinMs), this.parts.clock);
     } catch (error) {
       throw this.#explained(error);
     }
+  }
+
+  /** Tells the last statement's answer. */
+  #sendTogether(trip: Trip, withinMs = this.patienceMs): Promise<TripAnswer> {
+    const { clock, onStatement } = this.parts;
+    return new Promise((resolve, reject) => {
+      this.#assertUnbroken();
+      if (onStatement !== undefined) trip.names.forEach((name) => onStatement(name));
+      const giveUp = (error: unknown): void => {
+        cancel();
+        reject(this.#explained(error) as Error);
+      };
+      const cancel = clock.after(withinMs, () => giveUp(new GaveUp('Postgres did not answer in time.')));
+      trip.on(
+        this.loan.client,
+        (last) => {
+          cancel();
+          resolve(last);
+        },
+        (error) => {
+          this.gate.failed(error);
+          giveUp(error);
+        },
+      );
+    });
   }
 
   /** In an aborted transaction every error but the first only says that it is aborted. */
@@ -258,7 +270,7 @@ export class PgTransaction implements RecordTransaction {
       this.#broken ??= error as Error;
       return new StoreUnavailable({ cause: error });
     }
-    return isOfAbortedTransaction(error) ? (this.parts.gate.failure ?? error) : error;
+    return isOfAbortedTransaction(error) ? (this.gate.failure ?? error) : error;
   }
 
   readonly #onBroken = (error: Error): void => {
@@ -266,9 +278,9 @@ export class PgTransaction implements RecordTransaction {
   };
 
   #giveBack(): void {
-    const { loan, held, onOver } = this.parts;
-    loan.giveBack(this.#broken);
-    loan.client.off('error', this.#onBroken);
+    const { held, onOver } = this.parts;
+    this.loan.giveBack(this.#broken);
+    this.loan.client.off('error', this.#onBroken);
     for (const owner of this.#owners) held.delete(owner);
     onOver(this);
   }
@@ -276,18 +288,6 @@ export class PgTransaction implements RecordTransaction {
 
 function refused(cause: unknown): CommitResult {
   return { kind: 'refused', transient: isTransient(cause), cause };
-}
-
-function valuesOf(last: LastWrite): readonly TripValue[] {
-  const { id, owner } = last.ownership;
-  switch (last.kind) {
-    case 'complete':
-      return [id, owner, last.answer.status, writeHeaders(last.answer.headers), last.answer.body, last.retentionMs];
-    case 'seal':
-      return [id, owner, last.status ?? null, last.retentionMs];
-    case 'release':
-      return [id, owner, last.retentionMs];
-  }
 }
 
 const ENDED_BY_HAND =

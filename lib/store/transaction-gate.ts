@@ -41,10 +41,13 @@ export class TransactionGate {
 
   /** Remembers what comes of something that was sent. */
   watch<T>(sent: T): T {
-    void Promise.resolve(sent).catch((error: unknown) => {
-      if (!isOfAbortedTransaction(error)) this.#failure = error;
-    });
+    void Promise.resolve(sent).catch((error: unknown) => this.failed(error));
     return sent;
+  }
+
+  /** The same for those who see it fail themselves. */
+  failed(error: unknown): void {
+    if (!isOfAbortedTransaction(error)) this.#failure = error;
   }
 }
 

@@ -7,8 +7,8 @@ import type { Ownership } from '../contract/record.js';
 import type { TransactionSettings } from '../contract/transaction.js';
 import type { HeldRows } from './held-rows.js';
 import { poolLender, type Lender, type Loan } from './loan.js';
-import { inTime } from './patience.js';
-import { PgTransaction } from './pg-transaction.js';
+import { GaveUp } from './patience.js';
+import { PgTransaction, type TransactionParts } from './pg-transaction.js';
 import { deadlineIn, type Deadline } from './session.js';
 import { BEGIN, BEGIN_ISOLATED, IDLE_LIMIT, type Statements } from './statements.js';
 import { TransactionGate } from './transaction-gate.js';
@@ -31,24 +31,24 @@ export interface TransactionsParts {
 export class Transactions {
   readonly #lender: Lender;
   readonly #open = new Set<PgTransaction>();
+  readonly #common: TransactionParts;
   #closed = false;
 
   constructor(private readonly parts: TransactionsParts) {
-    const { application } = parts;
+    const { application, sql, held, clock, preparedStatements, onStatement } = parts;
+    this.#common = { sql, held, clock, preparedStatements, onStatement, onOver: (over) => this.#open.delete(over) };
     this.#lender = 'pool' in application ? poolLender(application.pool) : typeormLender(application.dataSource);
   }
 
   async open(ownership: Ownership, settings: TransactionSettings): Promise<PgTransaction | undefined> {
-    const { connectMs, guard } = settings;
-    const beginning = this.#beginning(ownership, settings);
-    const held = settings.holdsRecord ? ownership : undefined;
+    const { connectMs, guard, holdsRecord } = settings;
     const deadline = deadlineIn(this.parts.clock, connectMs);
     const gate = new TransactionGate(guard);
     const loan = await this.#borrow(gate, deadline);
-    const transaction = new PgTransaction({ ...this.parts, loan, gate, patienceMs: connectMs, onOver: (over) => this.#open.delete(over) });
+    const transaction = new PgTransaction(this.#common, loan, gate, connectMs);
     this.#open.add(transaction);
     try {
-      if (await transaction.begin(beginning, held, deadline)) return transaction;
+      if (await transaction.begin(this.#beginning(ownership, settings), holdsRecord ? ownership : undefined, deadline)) return transaction;
       await transaction.rollBack();
       return undefined;
     } catch (cause) {
@@ -58,11 +58,9 @@ export class Transactions {
   }
 
   #beginning({ id, owner }: Ownership, { isolation, idleMs, holdsRecord }: TransactionSettings): readonly TripStatement[] {
-    const beginning = [
-      { statement: isolation === undefined ? BEGIN : BEGIN_ISOLATED[isolation] },
-      { statement: IDLE_LIMIT, values: [Math.ceil(idleMs)] },
-    ];
-    return holdsRecord ? [...beginning, { statement: this.parts.sql.hold, values: [id, owner] }] : beginning;
+    const begin = { statement: isolation === undefined ? BEGIN : BEGIN_ISOLATED[isolation] };
+    const limit = { statement: IDLE_LIMIT, values: [String(Math.ceil(idleMs))] };
+    return holdsRecord ? [begin, limit, { statement: this.parts.sql.hold, values: [id, owner] }] : [begin, limit];
   }
 
   /** Ends them all. The pool is the application's, and stays. */
@@ -71,18 +69,24 @@ export class Transactions {
     await Promise.all([...this.#open].map((transaction) => transaction.rollBack()));
   }
 
-  async #borrow(gate: TransactionGate, deadline: Deadline): Promise<Loan> {
-    const arriving = this.#lender.lend(gate);
-    try {
-      const loan = await inTime(arriving, deadline, this.parts.clock);
-      if (!this.#closed) return loan;
-      throw new Error('The store was closed.');
-    } catch (cause) {
-      arriving.then(
-        (late) => late.giveBack(), // somebody else may be waiting for it
-        () => undefined,
-      );
-      throw new StoreUnavailable({ cause });
-    }
+  #borrow(gate: TransactionGate, deadline: Deadline): Promise<Loan> {
+    return new Promise((resolve, reject) => {
+      let isWanted = true;
+      const giveUp = (cause: unknown): void => {
+        isWanted = false;
+        cancel();
+        reject(new StoreUnavailable({ cause }));
+      };
+      const cancel = this.parts.clock.after(deadline.leftMs(), () => giveUp(new GaveUp('No connection was free in time.')));
+      this.#lender.lend(gate).then((loan) => {
+        if (isWanted && !this.#closed) {
+          cancel();
+          resolve(loan);
+          return;
+        }
+        loan.giveBack(); // somebody else may be waiting for it
+        giveUp(new Error('The store was closed.'));
+      }, giveUp);
+    });
   }
 }

@@ -18,7 +18,7 @@ import { codeOf } from './postgres-error.js';
 import type { Statement } from './session.js';
 
 /** Everything else would need the driver's own ways of writing it. */
-export type TripValue = string | number | Buffer | null;
+export type TripValue = string | Buffer | null;
 
 export interface TripStatement {
   readonly statement: Statement;
@@ -38,7 +38,7 @@ interface Wire {
   readonly parsedStatements: Record<string, string>;
   readonly stream: { cork?(): void; uncork?(): void };
   parse(statement: Statement): void;
-  bind(parts: { readonly statement: string; readonly values: readonly (string | Buffer | null)[] }): void;
+  bind(parts: { readonly statement: string; readonly values: readonly TripValue[] }): void;
   execute(parts: object): void;
   close(parts: { readonly type: 'S'; readonly name: string }): void;
   sync(): void;
@@ -49,12 +49,18 @@ interface ClientInside {
   readonly pipeline?: boolean;
 }
 
+/** One of each for all trips. */
+const NO_VALUES: readonly TripValue[] = [];
+const ALL_ROWS = {};
+
 export class Trip {
-  readonly answers: TripAnswer[] = [];
   /** What the first error was, and which statement's. */
   failure: { readonly at: number; readonly error: unknown } | undefined;
   /** The driver puts its own before it when it has a time limit. */
   callback: (error: unknown) => void = () => undefined;
+  /** How many statements are answered, and what Postgres said of the latest. */
+  #answered = 0;
+  #tag = '';
 
   /** @param prepare whether statements may stay prepared on the connection */
   constructor(
@@ -71,28 +77,39 @@ export class Trip {
     return this.statements.map(({ statement }) => statement.name);
   }
 
-  /** @throws the first error. What came after it was passed over, or found its transaction aborted. */
-  async on(client: PoolClient): Promise<readonly TripAnswer[]> {
+  /**
+   * Callbacks rather than a promise: each transaction makes two such trips, and whoever waits for one has a promise already.
+   *
+   * @param arrived told the last statement's answer
+   * @param failed told the first error. What came after it was passed over, or found its transaction aborted.
+   */
+  on(client: PoolClient, arrived: (last: TripAnswer) => void, failed: (error: unknown) => void): void {
     const { connection, pipeline } = client as unknown as ClientInside;
-    if (pipeline === true) await Promise.all(this.statements.map((_, i) => this.#sendAlone(client, i)));
-    else if (connection?.parsedStatements === undefined) for (const i of this.statements.keys()) await this.#sendAlone(client, i);
-    else await this.#sendTogether(client);
-    return this.answers;
-  }
-
-  #sendTogether(client: PoolClient): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      this.callback = (error) => (error === null ? resolve() : reject(error as Error));
+    if (pipeline === true || connection?.parsedStatements === undefined) {
+      this.#sendEach(client, pipeline === true).then(arrived, failed);
+      return;
+    }
+    this.callback = (error) => (error === null ? arrived(answerOf(this.#tag)) : failed(error));
+    try {
       client.query(this as never);
-    });
+    } catch (error) {
+      failed(error);
+    }
   }
 
-  async #sendAlone(client: PoolClient, i: number): Promise<void> {
+  async #sendEach(client: PoolClient, withoutWaiting: boolean): Promise<TripAnswer> {
+    if (withoutWaiting) return (await Promise.all(this.statements.map((_, i) => this.#sendAlone(client, i)))).at(-1)!;
+    let last: TripAnswer | undefined;
+    for (const i of this.statements.keys()) last = await this.#sendAlone(client, i);
+    return last!;
+  }
+
+  async #sendAlone(client: PoolClient, i: number): Promise<TripAnswer> {
     const { statement, values = [] } = this.statements[i]!;
     try {
       const name = this.prepare ? statement.name : undefined;
       const { command, rowCount } = await client.query({ name, text: statement.text, values: [...values] });
-      this.answers[i] = { command, count: rowCount ?? 0 };
+      return { command, count: rowCount ?? 0 };
     } catch (error) {
       this.failure ??= { at: i, error };
       throw error;
@@ -101,10 +118,9 @@ export class Trip {
 
   submit(wire: Wire): void {
     wire.stream.cork?.();
-    for (const { statement, values = [] } of this.statements) {
-      const name = this.#prepared(wire, statement);
-      wire.bind({ statement: name, values: values.map((value) => (typeof value === 'number' ? String(value) : value)) });
-      wire.execute({});
+    for (const { statement, values = NO_VALUES } of this.statements) {
+      wire.bind({ statement: this.#prepared(wire, statement), values });
+      wire.execute(ALL_ROWS);
     }
     wire.sync();
     wire.stream.uncork?.();
@@ -128,14 +144,14 @@ export class Trip {
   }
 
   handleCommandComplete({ text }: { readonly text: string }, wire: Wire): void {
-    const { statement } = this.statements[this.answers.length]!;
+    const { statement } = this.statements[this.#answered]!;
     if (this.prepare) wire.parsedStatements[statement.name] ??= statement.text;
-    const [, command = '', count = 0] = /^(.*?)(?: (\d+))*$/.exec(text) ?? [];
-    this.answers.push({ command, count: Number(count) });
+    this.#answered += 1;
+    this.#tag = text;
   }
 
   handleError(error: unknown, wire: Wire): void {
-    this.failure ??= { at: this.answers.length, error };
+    this.failure ??= { at: this.#answered, error };
     if (isForgotten(error)) forget(wire.parsedStatements);
     this.callback(error);
   }
@@ -143,6 +159,12 @@ export class Trip {
   handleReadyForQuery(): void {
     this.callback(null);
   }
+}
+
+/** Such as `SELECT 1`, `INSERT 0 1` or `COMMIT`. */
+function answerOf(tag: string): TripAnswer {
+  const [, command = '', count = 0] = /^(.*?)(?: (\d+))*$/.exec(tag) ?? [];
+  return { command, count: Number(count) };
 }
 
 /** What is gone is mostly gone with all others. Whatever is not is closed before it is prepared anew. */
