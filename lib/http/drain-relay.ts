@@ -10,21 +10,23 @@ import type { ResponseCover } from './response-cover.js';
 type Listener = (...args: unknown[]) => void;
 
 export class DrainRelay {
-  readonly #caught: Listener[] = [];
+  /** Where a middleware has its own way with listeners. */
+  #caught: Listener[] | undefined;
   #task: Listener | undefined;
 
   constructor(
     private readonly response: ServerResponse,
     private readonly cover: ResponseCover,
   ) {
-    if (Object.hasOwn(response, 'on')) cover.put('on', this.#on);
+    if (!Object.hasOwn(response, 'on')) return;
+    const caught: Listener[] = [];
+    this.#caught = caught;
+    cover.put('on', (event: string, listener: Listener): unknown => {
+      if (event !== 'drain') return cover.below('on', [event, listener]);
+      caught.push(listener);
+      return EventEmitter.prototype.on.call(response, event, listener);
+    });
   }
-
-  readonly #on = (event: string, listener: Listener): unknown => {
-    if (event !== 'drain') return this.cover.below('on', [event, listener]);
-    this.#caught.push(listener);
-    return EventEmitter.prototype.on.call(this.response, event, listener);
-  };
 
   /** Runs `task` once, when what was written has really gone. */
   wait(task: () => void): void {
@@ -45,6 +47,7 @@ export class DrainRelay {
   /** Tells the application that it may go on, if it waits, and gives its listeners to whoever wanted them. */
   wake(waiting: boolean): void {
     if (waiting) this.response.emit('drain');
+    if (this.#caught === undefined) return;
     const left = this.response.rawListeners('drain');
     for (const listener of this.#caught.splice(0)) {
       if (!left.includes(listener)) continue;

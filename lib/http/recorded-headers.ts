@@ -13,7 +13,8 @@ const OF_THE_TRANSFER: ReadonlySet<string> = new Set(['content-length', 'content
 /** The headers whose names are in `kept`, in the order they were set. */
 export function recordedHeaders(headers: OutgoingHttpHeaders, kept: ReadonlySet<string>): RecordedHeaders {
   const recorded: [string, string | readonly string[]][] = [];
-  for (const [field, value] of Object.entries(headers)) {
+  for (const field of Object.keys(headers)) {
+    const value = headers[field];
     const name = field.toLowerCase();
     if (value === undefined || !kept.has(name) || OF_THE_TRANSFER.has(name)) continue;
     recorded.push([name, Array.isArray(value) ? value.map(String) : String(value)]);

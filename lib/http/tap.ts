@@ -13,7 +13,7 @@ import { ApplicationView, headersSentError } from './application-view.js';
 import { DrainRelay } from './drain-relay.js';
 import { KeptParts } from './kept-parts.js';
 import { Patience } from './patience.js';
-import { ResponseCover } from './response-cover.js';
+import { ResponseCover, type Fronts } from './response-cover.js';
 import type { AnswerHead, Instead, ResponseTap, TapHooks, TapOptions } from './response-tap.js';
 import { AnswerSources } from './stream-shield.js';
 import { Wire } from './wire.js';
@@ -33,8 +33,11 @@ export class Tap implements ResponseTap {
   readonly #view: ApplicationView;
   readonly #drain: DrainRelay;
   readonly #wire: Wire;
-  readonly #patience: Patience;
-  readonly #sources = new AnswerSources();
+  /** Made when the client goes, since until then nobody counts. */
+  #patience: Patience | undefined;
+  #handlerDone = false;
+  /** Made for the first stream. */
+  #sources: AnswerSources | undefined;
   readonly #kept = new KeptParts();
   #phase: Phase = 'holding';
   #head: AnswerHead | undefined;
@@ -45,6 +48,7 @@ export class Tap implements ResponseTap {
   /** A write was answered with `false`, so somebody may wait for 'drain'. */
   #stalled = false;
   #queuedOn: Socket | undefined;
+  #loseConnection: (() => void) | undefined;
 
   constructor(
     private readonly response: ServerResponse,
@@ -55,18 +59,24 @@ export class Tap implements ResponseTap {
     this.#view = new ApplicationView(response, this.#cover);
     this.#drain = new DrainRelay(response, this.#cover);
     this.#wire = new Wire(response, this.#cover, Object.assign(response.getHeaders(), options.pendingHeaders));
-    this.#patience = new Patience(options.clock, options.patienceMs, this.#despair);
-    this.#cover.put('writeHead', this.#writeHead);
-    this.#cover.put('flushHeaders', this.#flushHeaders);
-    this.#cover.put('addTrailers', this.#addTrailers);
-    this.#cover.put('write', this.#write);
-    this.#cover.put('end', this.#end);
-    this.#cover.put('destroy', this.#destroy);
-    this.#cover.put('emit', this.#emit);
-    if (this.#view.closeWithheld) this.#patience.clientGone();
+    this.#cover.stand(Tap.#fronts, this);
+    if (this.#view.closeWithheld) this.#clientGone();
     // A response that queues behind others on its connection is not told when that closes.
-    if (response.socket === null) this.#queuedOn = response.req.socket?.once('close', this.#loseConnection);
+    if (response.socket === null) {
+      this.#loseConnection = () => this.#clientGone();
+      this.#queuedOn = response.req.socket?.once('close', this.#loseConnection);
+    }
   }
+
+  static readonly #fronts: Fronts<Tap> = {
+    writeHead: (tap, args) => tap.#writeHead(args),
+    flushHeaders: (tap) => tap.#flushHeaders(),
+    addTrailers: (tap, args) => tap.#addTrailers(args),
+    write: (tap, args) => tap.#write(args),
+    end: (tap, args) => tap.#end(args),
+    destroy: (tap, args) => tap.#destroy(args),
+    emit: (tap, args) => tap.#emit(args),
+  };
 
   letThrough(): void {
     if (this.#phase === 'over' || this.#phase === 'dropping') return;
@@ -79,40 +89,41 @@ export class Tap implements ResponseTap {
   }
 
   handlerDone(): void {
-    this.#patience.handlerDone();
+    this.#handlerDone = true;
+    this.#patience?.handlerDone();
   }
 
   shield(stream: Readable): void {
-    if (this.#conceals) this.#sources.shield(stream);
+    if (this.#conceals) (this.#sources ??= new AnswerSources()).shield(stream);
   }
 
   // What the application calls:
 
-  readonly #writeHead = (...args: unknown[]): unknown => {
+  #writeHead(args: readonly unknown[]): unknown {
     if (!this.#conceals) return this.#cover.below('writeHead', args);
     if (this.#head) throw headersSentError();
     setWrittenHead(this.response, args);
     this.#head = { status: this.response.statusCode, headers: this.response.getHeaders() };
     this.#view.showHeadSent();
-    if (this.#hasTrailers || isUnholdable(this.#head)) void this.#ask(this.#head);
+    if (this.#hasTrailers || isUnholdable(this.#head)) this.#ask(this.#head);
     return this.response;
-  };
+  }
 
-  readonly #flushHeaders = (): unknown => {
+  #flushHeaders(): unknown {
     if (!this.#conceals) return this.#cover.below('flushHeaders', []);
     this.#flushAsked = true;
     this.#knownHead();
     return undefined;
-  };
+  }
 
-  readonly #addTrailers = (...args: unknown[]): unknown => {
+  #addTrailers(args: readonly unknown[]): unknown {
     this.#hasTrailers = true;
-    if (this.#phase === 'holding' && this.#head) void this.#ask(this.#head);
+    if (this.#phase === 'holding' && this.#head) this.#ask(this.#head);
     return this.#cover.below('addTrailers', args); // Node notes them down and sends nothing yet
-  };
+  }
 
-  readonly #write = (...args: unknown[]): unknown => {
-    this.#patience.renew();
+  #write(args: readonly unknown[]): unknown {
+    this.#patience?.renew();
     if (this.#phase === 'over') return this.#cover.below('write', args);
     const nobodyReads = this.#phase === 'dropping' || (this.#phase === 'flowing' && this.response.destroyed);
     if (nobodyReads) return sink(writtenPart(args).callback);
@@ -121,9 +132,9 @@ export class Tap implements ResponseTap {
     // No 'error' event either: without us the response would be closed by now, and a closed one emits none.
     if (this.#ended) return !sink(callback, fault('ERR_STREAM_WRITE_AFTER_END', 'write after end'));
     return this.#keep(this.#knownHead(), bytes, callback);
-  };
+  }
 
-  readonly #end = (...args: unknown[]): unknown => {
+  #end(args: readonly unknown[]): unknown {
     if (this.#phase === 'over') return this.#cover.below('end', args);
     const { bytes, callback } = lastPart(args);
     if (this.#ended) {
@@ -135,23 +146,23 @@ export class Tap implements ResponseTap {
       this.#endAnswer(bytes, callback);
     }
     return this.response;
-  };
+  }
 
-  readonly #destroy = (...args: unknown[]): unknown => {
+  #destroy(args: readonly unknown[]): unknown {
     if (this.#phase === 'over') return this.#cover.below('destroy', args);
     // While another answer leaves, the application can only give up its own.
     if (this.#phase === 'dropping') this.#over();
     else this.#giveUp(() => this.#cover.below('destroy', args));
     return this.response;
-  };
+  }
 
-  readonly #emit = (...args: unknown[]): unknown => {
-    const [event, subject] = args;
+  #emit(args: readonly unknown[]): unknown {
+    const event = args[0];
     if (event === 'close') return this.#close(args);
-    if (event === 'pipe' && this.#conceals) this.#sources.piped(subject as Readable);
-    if (event === 'unpipe') this.#sources.unpiped(subject as Readable);
+    if (event === 'pipe' && this.#conceals) (this.#sources ??= new AnswerSources()).piped(args[1] as Readable);
+    if (event === 'unpipe') this.#sources?.unpiped(args[1] as Readable);
     return this.#cover.below('emit', args);
-  };
+  }
 
   // What we make of it:
 
@@ -176,53 +187,67 @@ export class Tap implements ResponseTap {
     }
     this.#kept.add(bytes, callback);
     this.#stalled = true;
-    if (this.#phase === 'holding') void this.#ask(head);
+    if (this.#phase === 'holding') this.#ask(head);
     return false;
   }
 
   #endAnswer(bytes: Buffer | undefined, callback: Callback | undefined): void {
     const head = this.#knownHead();
     // A source that failed before its first bytes has left room for another answer, which is whole.
-    const truncated = this.#kept.count > 0 && this.#sources.failed;
+    const truncated = this.#kept.count > 0 && (this.#sources?.failed ?? false);
     this.#keep(head, bytes, undefined);
     this.#ended = true;
-    this.#patience.stop();
+    this.#patience?.stop();
     this.#view.showEnded();
     if (callback) this.response.once('finish', callback);
     this.#endCallback = callback;
-    if (this.#phase === 'holding') void this.#hold(head, truncated);
-    else if (this.#phase === 'flowing') void this.#endFlow();
+    if (this.#phase === 'holding') this.#hold(head, truncated);
+    else if (this.#phase === 'flowing') this.#endFlow();
   }
 
-  async #hold(head: AnswerHead, truncated: boolean): Promise<void> {
-    this.#phase = 'held';
-    const instead = await this.#decision(() => this.hooks.held({ ...head, body: this.#kept.joined(), truncated }));
-    if (this.#phase === 'held') this.#leave(() => (instead ? this.#wire.answer(instead) : this.#wire.end(this.#kept.joined())));
+  #hold({ status, headers }: AnswerHead, truncated: boolean): void {
+    void this.#decide(
+      'held',
+      () => this.hooks.held({ status, headers, body: this.#kept.joined(), truncated }),
+      (instead) => this.#leave(() => (instead ? this.#wire.answer(instead) : this.#wire.end(this.#kept.joined()))),
+    );
   }
 
-  async #ask(head: AnswerHead): Promise<void> {
-    this.#phase = 'asking';
-    const instead = await this.#decision(() => this.hooks.unholdable(head));
-    if (this.#phase !== 'asking') return;
-    if (instead) this.#replace(instead);
-    else this.#startPouring();
+  #ask(head: AnswerHead): void {
+    void this.#decide(
+      'asking',
+      () => this.hooks.unholdable(head),
+      (instead) => (instead ? this.#replace(instead) : this.#startPouring()),
+    );
   }
 
-  async #endFlow(): Promise<void> {
-    this.#phase = 'ending';
+  #endFlow(): void {
     // A single part goes with the end, so the head may still be waiting too: a framework that saw it unsent would answer again.
     if (!this.response.headersSent) this.#view.showHeadSent();
-    const failed = await this.#decision(() => this.hooks.flowed());
-    if (this.#phase === 'ending') this.#leave(() => (failed ? this.#wire.cut() : this.#wire.end(this.#kept.joined())));
+    void this.#decide(
+      'ending',
+      () => this.hooks.flowed(),
+      (failed) => this.#leave(() => (failed ? this.#wire.cut() : this.#wire.end(this.#kept.joined()))),
+    );
   }
 
-  /** A hook that failed must neither leave the client waiting nor let an answer out. */
-  async #decision(ask: () => Promise<Instead | undefined | void>): Promise<Instead | undefined> {
+  /**
+   * Asks a hook, and goes on from there unless something else has come of it meanwhile. A hook that
+   * failed must neither leave the client waiting nor let an answer out.
+   */
+  async #decide(
+    phase: 'held' | 'asking' | 'ending',
+    ask: () => Promise<Instead | undefined | void>,
+    goOn: (instead: Instead | undefined) => void,
+  ): Promise<void> {
+    this.#phase = phase;
+    let instead: Instead | undefined;
     try {
-      return (await ask()) ?? undefined;
+      instead = (await ask()) ?? undefined;
     } catch {
-      return FAILED;
+      instead = FAILED;
     }
+    if (this.#phase === phase) goOn(instead);
   }
 
   // How it leaves:
@@ -241,10 +266,10 @@ export class Tap implements ResponseTap {
     this.#attempt(() => (poured = this.#kept.pour((bytes) => this.#wire.write(bytes), this.#ended ? 1 : 0)));
     if (this.#phase !== 'pouring') return;
     if (!poured) return this.#drain.wait(() => this.#pour());
-    if (this.#ended) return void this.#endFlow();
+    if (this.#ended) return this.#endFlow();
     this.#phase = 'flowing';
     this.#wake();
-    this.#patience.renew();
+    this.#patience?.renew();
   }
 
   #replace(instead: Instead): void {
@@ -255,7 +280,7 @@ export class Tap implements ResponseTap {
     this.#attempt(() => this.#wire.answer(instead));
     this.#view.tellClose();
     this.#wake();
-    this.#sources.runDry(this.response);
+    this.#sources?.runDry(this.response);
   }
 
   #giveUp(how: () => unknown): void {
@@ -264,15 +289,15 @@ export class Tap implements ResponseTap {
     if (!decided) this.hooks.unanswered();
   }
 
-  readonly #despair = (): void => {
+  #despair(): void {
     if (this.#phase === 'holding' || this.#phase === 'flowing') this.#giveUp(() => undefined);
-  };
+  }
 
   #leave(send: () => unknown): void {
     this.#over();
     this.#attempt(send);
     this.#kept.drop();
-    this.#sources.lift();
+    this.#sources?.lift();
     this.#view.tellClose();
     this.#callBackEnd();
   }
@@ -304,14 +329,14 @@ export class Tap implements ResponseTap {
     this.#view.reveal();
     if (this.#ended) this.#view.showEnded();
     this.#cover.lift(['addTrailers', 'flushHeaders', 'writeHead']);
-    this.#sources.lift();
+    this.#sources?.lift();
   }
 
   #over(): void {
     this.#phase = 'over';
-    this.#patience.stop();
+    this.#patience?.stop();
     this.#drain.stopWaiting();
-    this.#queuedOn?.removeListener('close', this.#loseConnection);
+    if (this.#loseConnection) this.#queuedOn?.removeListener('close', this.#loseConnection);
     this.#view.reveal();
     this.#cover.lift();
   }
@@ -321,7 +346,7 @@ export class Tap implements ResponseTap {
   #close(args: readonly unknown[]): unknown {
     if (this.#conceals) {
       this.#view.withholdClose();
-      this.#loseConnection();
+      this.#clientGone();
       return false;
     }
     if (this.#phase === 'dropping') this.#over();
@@ -329,11 +354,16 @@ export class Tap implements ResponseTap {
     this.#drain.stopWaiting();
     this.#pour();
     if (this.#phase === 'flowing') this.response.emit('drain'); // writes go nowhere from now on, and need not wait
-    this.#loseConnection();
+    this.#clientGone();
     return told;
   }
 
-  readonly #loseConnection = (): void => this.#patience.clientGone();
+  #clientGone(): void {
+    if (this.#ended || this.#phase === 'over') return; // nobody is waited for any more
+    this.#patience ??= new Patience(this.options.clock, this.options.patienceMs, () => this.#despair());
+    if (this.#handlerDone) this.#patience.handlerDone();
+    this.#patience.clientGone();
+  }
 }
 
 function isUnholdable({ headers }: AnswerHead): boolean {

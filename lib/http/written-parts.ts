@@ -26,19 +26,23 @@ export function lastPart(args: readonly unknown[]): WrittenPart {
 }
 
 /** `writeHead(status, reason?, headers?)`, with headers as an object, a flat list or a list of pairs: puts it all on the response. */
-export function setWrittenHead(response: ServerResponse, [status, ...rest]: readonly unknown[]): void {
+export function setWrittenHead(response: ServerResponse, args: readonly unknown[]): void {
+  const status = args[0];
   const code = Number(status) | 0;
   if (code < 100 || code > 999) {
     throw Object.assign(new RangeError(`Invalid status code: ${String(status)}`), { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
   }
-  const [reason] = rest;
-  const headers = typeof reason === 'string' ? rest[1] : (rest[1] ?? reason);
+  const reason = args[1];
+  const headers = typeof reason === 'string' ? args[2] : (args[2] ?? reason);
   if (Array.isArray(headers)) setListedHeaders(response, headers);
-  else if (headers)
-    for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders)) if (name) response.setHeader(name, value as string);
+  else if (headers) setNamedHeaders(response, headers as OutgoingHttpHeaders);
   if (typeof reason === 'string') response.statusMessage = reason;
   if (response.statusMessage) validateHeaderValue('statusMessage', response.statusMessage);
   response.statusCode = code;
+}
+
+function setNamedHeaders(response: ServerResponse, headers: OutgoingHttpHeaders): void {
+  for (const name of Object.keys(headers)) if (name) response.setHeader(name, headers[name] as string);
 }
 
 /** A list may name a field more than once, and means it. */

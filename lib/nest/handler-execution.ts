@@ -13,8 +13,7 @@ export interface Host {
 }
 
 export class HandlerExecution implements IdempotentExecution {
-  readonly #source: () => OwnedExecution;
-  #made: OwnedExecution | undefined;
+  #source: OwnedExecution | (() => OwnedExecution);
   #steps: Steps | undefined;
 
   /**
@@ -27,12 +26,13 @@ export class HandlerExecution implements IdempotentExecution {
     readonly key: string | undefined,
     private readonly surrounding?: Host,
   ) {
-    this.#source = typeof source === 'function' ? source : () => source;
+    this.#source = source;
   }
 
   /** Made when it is first asked for: most requests without a key need none. */
   private get execution(): OwnedExecution {
-    return (this.#made ??= this.#source());
+    if (typeof this.#source === 'function') this.#source = this.#source();
+    return this.#source;
   }
 
   get scope(): string {
@@ -62,13 +62,19 @@ export class HandlerExecution implements IdempotentExecution {
     return this.#transaction().client;
   }
 
-  // Fields rather than methods: handlers take the execution apart, as in ({ step, keyFor }).
-  readonly keyFor = (name: string): string => this.execution.keyFor(name);
+  // Functions rather than methods, since handlers take the execution apart, as in ({ step, keyFor });
+  // and made when they are asked for, since most handlers never do.
+  get keyFor(): (name: string) => string {
+    return (name) => this.execution.keyFor(name);
+  }
 
-  readonly step = <T>(name: string, work: (call: StepCall) => T | Promise<T>): Promise<T> => this.#phases().step(name, work);
+  get step(): <T>(name: string, work: (call: StepCall) => T | Promise<T>) => Promise<T> {
+    return (name, work) => this.#phases().step(name, work);
+  }
 
-  readonly transaction = <T>(name: string, work: (manager: EntityManager) => T | Promise<T>): Promise<T> =>
-    this.#phases().transaction(name, (manager) => work(manager as EntityManager));
+  get transaction(): <T>(name: string, work: (manager: EntityManager) => T | Promise<T>) => Promise<T> {
+    return (name, work) => this.#phases().transaction(name, (manager) => work(manager as EntityManager));
+  }
 
   #phases(): Steps {
     this.#steps ??= new Steps({

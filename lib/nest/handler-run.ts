@@ -26,12 +26,14 @@ export interface Repetition {
 
 type HandlerEnd = { readonly kind: 'fulfilled' } | { readonly kind: 'rejected'; readonly error: unknown };
 
+const FULFILLED: HandlerEnd = { kind: 'fulfilled' };
+
 export class HandlerRun {
   #begun = false;
   #closed = false;
   #atWork = 0;
   #end: HandlerEnd | undefined;
-  #idle: (() => void)[] = [];
+  #idle: (() => void)[] | undefined;
 
   constructor(private readonly witness: HandlerWitness) {}
 
@@ -59,7 +61,7 @@ export class HandlerRun {
 
   /** Resolves when the handler is not at work (any more). */
   whenIdle(): Promise<void> {
-    return this.atWork ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+    return this.atWork ? new Promise((resolve) => (this.#idle ??= []).push(resolve)) : Promise.resolve();
   }
 
   /**
@@ -122,14 +124,14 @@ export class HandlerRun {
 
   #fulfil(value: unknown): void {
     this.witness.gave(value);
-    this.#ended({ kind: 'fulfilled' });
+    this.#ended(FULFILLED);
   }
 
   #ended(end: HandlerEnd): void {
     this.#end = end;
     this.#atWork -= 1;
     if (this.#atWork > 0) return;
-    for (const resolve of this.#idle.splice(0)) resolve();
+    for (const resolve of this.#idle?.splice(0) ?? []) resolve();
     this.witness.ended();
   }
 }
