@@ -96,7 +96,8 @@ export class SharedStatement<Asked, Told> {
     void this.#carry(seats).finally(() => {
       this.#underWay -= 1;
       this.#shared -= shared;
-      this.#leave();
+      if (this.#underWay > 0) this.#leave();
+      else if (this.#gathered.length > 0) this.#leaveSoon(); // what comes in the same turn of the event loop goes along
     });
   }
 

@@ -13,6 +13,9 @@ interface Sent {
   fail(error: Error): Promise<void>;
 }
 
+/** In the first one the answer is told, at the end of the second the next statement has left. */
+const twoTurns = (): Promise<void> => turn().then(() => turn());
+
 const REFUSED = new StoreUnavailable({ cause: Object.assign(new Error(), { severity: 'ERROR', code: '22021' }) });
 const BROKEN = new StoreUnavailable({ cause: Object.assign(new Error(), { code: 'ECONNRESET' }) });
 
@@ -28,8 +31,8 @@ beforeEach(() => {
       sent.push({
         asked,
         leftMs,
-        end: (told) => Promise.resolve(resolve(told)).then(() => turn()),
-        fail: (error) => Promise.resolve(reject(error)).then(() => turn()),
+        end: (told) => Promise.resolve(resolve(told)).then(twoTurns),
+        fail: (error) => Promise.resolve(reject(error)).then(twoTurns),
       });
     });
   shared = new SharedStatement(clock, {
