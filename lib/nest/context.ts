@@ -81,9 +81,10 @@ export interface Stay {
 /** Lets the handler of `request` find its execution, and what is below it too where somebody may ask. */
 export function enter(request: object, facts: FrameFacts): Stay {
   const all = keeping();
-  const frame = { ...facts, inStep: false, outer: (request as Framed)[FRAME] ?? all.storage.getStore() };
+  const { instance, execution, handlerToken, run } = facts;
+  const frame = { instance, execution, handlerToken, run, inStep: false, outer: (request as Framed)[FRAME] ?? all.storage.getStore() };
   (request as Framed)[FRAME] = frame;
-  (facts.execution as Framed)[FRAME] = frame;
+  (execution as Framed)[FRAME] = frame;
   if (!all.isDemanded && all.probation === 0) return new StayOutside(all);
   if (!all.isDemanded) all.probation -= 1;
   return new StayInside(all, frame);
@@ -106,11 +107,11 @@ class StayInside implements Stay {
     return this.all.storage.run(this.frame, work);
   }
 
-  /** With the last of its probation the context is switched off, which makes the process's promises cheap again. */
+  /** With the last one inside the context is switched off, which makes the process's promises cheap again. */
   leave(): void {
     const { all } = this;
     all.inside -= 1;
-    if (all.inside === 0 && all.probation === 0 && !all.isDemanded) all.storage.disable();
+    if (all.inside === 0 && !all.isDemanded) all.storage.disable();
   }
 }
 

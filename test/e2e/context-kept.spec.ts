@@ -99,7 +99,7 @@ describe.each(PLATFORMS)('a context on %s', (platform) => {
       expect(seen).toBe(true);
       const disabled = jest.spyOn(keeping().storage, 'disable');
       await pass(app, '/payments', 100);
-      expect(disabled).toHaveBeenCalledTimes(isCheap ? 0 : 1); // until then Node goes on watching promises
+      expect(disabled.mock.calls.length > 0).toBe(!isCheap); // until then Node goes on watching promises
       expect(seen).toBe(isCheap);
       const key = newKey();
       const first = await pay(app, key);
