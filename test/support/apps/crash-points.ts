@@ -71,7 +71,7 @@ type Send = (this: Client, ...sent: unknown[]) => unknown;
 /** When these are sent is the clock's matter, and not a step on a request's way. */
 const BY_THE_CLOCK = new Set(['idempotency_renew', '-- still running']);
 
-/** From now on every statement of every client in this process is two points. Callbacks can't be stopped, and nobody here uses them. */
+/** From now on every statement of every client in this process is two points. */
 export function makeStatementsPoints(): void {
   const client = pg.Client.prototype as unknown as { query: Send };
   const { query } = client;
@@ -79,12 +79,13 @@ export function makeStatementsPoints(): void {
     const journey = journeys.getStore();
     const name = nameOf(sent[0]);
     if (journey === undefined || BY_THE_CLOCK.has(name)) return query.apply(this, sent);
-    if (sent.some((part) => typeof part === 'function')) throw new Error(`"${name}" is sent with a callback and can't be stopped.`);
     const { localPort } = this.connection.stream;
     const after = (): Promise<void> => journey.pass(`after ${name}`, localPort);
     const stopped = async (): Promise<unknown> => {
       await journey.pass(`before ${name}`, localPort);
       if (isTrip(sent[0])) return query.call(this, stoppedAfter(sent[0], after));
+      const callback = sent.at(-1);
+      if (typeof callback === 'function') return query.call(this, ...sent.slice(0, -1), calledAfter(callback as Callback, after));
       const answer = await (query.apply(this, sent) as Promise<unknown>);
       await after();
       return answer;
@@ -93,10 +94,20 @@ export function makeStatementsPoints(): void {
   };
 }
 
+type Callback = (error: unknown, answer?: unknown) => void;
+
+function calledAfter(callback: Callback, after: () => Promise<void>): Callback {
+  const late = async (answer: unknown): Promise<void> => {
+    await after();
+    callback(null, answer);
+  };
+  return (error, answer) => (error === null ? void late(answer) : callback(error));
+}
+
 /** Several statements in one: it submits itself, and hears of its answer by a callback. */
 interface Trip {
   readonly names: readonly string[];
-  callback: (error: unknown) => void;
+  callback: Callback;
 }
 
 function isTrip(statement: unknown): statement is Trip {
@@ -105,11 +116,7 @@ function isTrip(statement: unknown): statement is Trip {
 
 function stoppedAfter(trip: Trip, after: () => Promise<void>): Trip {
   const { callback } = trip;
-  const late = async (): Promise<void> => {
-    await after();
-    callback(null);
-  };
-  trip.callback = (error) => (error === null ? void late() : callback(error));
+  trip.callback = calledAfter(callback, after);
   return trip;
 }
 
