@@ -90,9 +90,9 @@ export function enter(request: object, facts: FrameFacts): Stay {
   return new StayInside(all, frame);
 }
 
-/** Of a request that is none of ours to guard, though its handler may be. */
+/** Of a request that is none of ours to guard, though its handler is: the wrapper is handed it all the same, and must know it. */
 export function enterUnguarded(request: object): void {
-  (request as Framed)[FRAME] ??= undefined;
+  if (!(FRAME in request)) (request as Framed)[FRAME] = undefined;
 }
 
 class StayInside implements Stay {

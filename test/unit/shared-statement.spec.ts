@@ -79,6 +79,16 @@ describe('a statement', () => {
     expect(await Promise.all(told)).toEqual(['B', 'C', 'D']);
   });
 
+  it('takes along what comes in the turn of the event loop in which the last one came back', async () => {
+    void ask('a');
+    await turn();
+    void ask('b');
+    const back = sent[0]!.end(['A']);
+    process.nextTick(() => void ask('c')); // when all that follows from the answer at once has been done
+    await back;
+    expect(names()).toEqual([['a'], ['b', 'c']]);
+  });
+
   it('does not wait for long for one that is stuck, and three at most are shared', async () => {
     for (const pair of ['ab', 'cd', 'ef', 'gh']) {
       for (const asked of pair) void failing(asked);
