@@ -19,6 +19,7 @@ import type { Admission } from './admission.js';
 import { AtomicTransactions } from './atomic.js';
 import { AwaitedClaims } from './awaited-claims.js';
 import { Claims } from './claims.js';
+import { EndOfTurn } from './end-of-turn.js';
 import { OwnedExecution } from './execution.js';
 import { identify } from './key.js';
 import { LeaseKeeper } from './lease-keeper.js';
@@ -53,6 +54,7 @@ export class Engine {
   readonly #looks: Looks;
   readonly #awaited: AwaitedClaims;
   readonly #settlements: Settlements;
+  readonly #turn = new EndOfTurn();
   #draining = false;
 
   constructor(
@@ -78,6 +80,7 @@ export class Engine {
       (cause) => this.#observer.renewalFailed(cause),
     );
     const parts = {
+      turn: this.#turn,
       roster: this.#roster,
       leases: this.#leases,
       persistence: this.#persistence,
@@ -97,7 +100,7 @@ export class Engine {
     if (this.#draining) return Promise.resolve(this.#refuse(admission, new StoreUnavailable()));
     const startedAt = this.clock.now();
     const remembered = this.#looks.remembered(admission);
-    if (remembered !== undefined) return Promise.resolve(this.#observed(admission, remembered, startedAt));
+    if (remembered !== undefined) return this.#turn.tell(this.#observed(admission, remembered, startedAt));
     this.#roster.begins();
     return (admission.waitMs === 0 ? this.#looks.ask(admission) : this.#awaited.claimOrWait(admission)).then(
       (verdict) => {
@@ -179,7 +182,7 @@ export class Engine {
     this.#waiting.close();
     await this.#roster.idle(withinMs);
     await this.#roster.callOff();
-    await new Promise(setImmediate); // what has just been settled is then on its way to its client
+    await this.#turn.tell(undefined); // what has just been settled is then on its way to its client
   }
 
   /**

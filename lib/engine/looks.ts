@@ -16,6 +16,7 @@ import { claimOf } from './admission.js';
 import type { Admission } from './admission.js';
 import { withoutStore } from './claims.js';
 import type { Claims } from './claims.js';
+import type { EndOfTurn } from './end-of-turn.js';
 import { isInUse, tooMany } from './refusals.js';
 import { standsUntil } from './replay-memory.js';
 import type { ReplayMemory } from './replay-memory.js';
@@ -29,6 +30,7 @@ export interface LooksParts {
   readonly memory: ReplayMemory;
   readonly roster: Roster;
   readonly waiting: WaitingRooms<News>;
+  readonly turn: EndOfTurn;
   /** Whether nobody may begin any more. */
   readonly isDraining: () => boolean;
 }
@@ -64,7 +66,7 @@ export class Looks {
     const turn = (this.#turn += 1);
     const until = this.parts.clock.now() + admission.settings.storeTimeoutMs;
     const known = this.#known(admission);
-    if (known !== undefined) return Promise.resolve(orWait(known, mayWait));
+    if (known !== undefined) return mayWait === undefined ? this.parts.turn.tell(known) : Promise.resolve(orWait(known, mayWait));
     const look = this.#underWay.get(admission.identity.id);
     if (look !== undefined) return this.#askAfter(look, admission, turn, until, mayWait);
     const found = this.#look(admission, until);

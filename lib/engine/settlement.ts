@@ -7,6 +7,7 @@ import type { FoundRecord } from '../contract/record.js';
 import type { RecordTransaction } from '../contract/transaction.js';
 import { failureOf, keepingWrite } from './atomic.js';
 import type { AtomicTransactions } from './atomic.js';
+import type { EndOfTurn } from './end-of-turn.js';
 import type { OwnedExecution } from './execution.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 import type { Observer } from './observer.js';
@@ -17,6 +18,7 @@ import type { Ending, News, Refusal, Settlement } from './verdict.js';
 import type { WaitingRooms } from './waiting.js';
 
 export interface SettlementParts {
+  readonly turn: EndOfTurn;
   readonly roster: Roster;
   readonly leases: LeaseKeeper;
   readonly persistence: Persistence;
@@ -38,7 +40,9 @@ export class Settlements {
   #end(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     const { transaction } = execution;
     const tell = (settlement: Settlement): Settlement => this.#told(execution, ending, settlement);
-    if (transaction !== undefined) return this.#settleAtomic(execution, ending, transaction).then(tell);
+    if (transaction !== undefined) {
+      return this.#settleAtomic(execution, ending, transaction).then((settlement) => this.parts.turn.tell(tell(settlement)));
+    }
     if (execution.inDoubt && ending.kind === 'free') return Promise.resolve(tell(this.#leaveInDoubt(execution)));
     return this.parts.persistence.persist(execution, ending, (persisted) => tell(this.#settlePlain(execution, ending, persisted)));
   }
