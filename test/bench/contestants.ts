@@ -38,6 +38,13 @@ export function bare({ folder }: Build, platform: Platform): Contestant {
   return { name: BARE, platform, entry: join(folder, 'test/bench/apps/bare.js'), routes: ROUTES, guards: false };
 }
 
+export const INTERCEPTED = 'bare, one empty interceptor';
+
+/** With the least that an application pays to have any interceptor at all, ours among them. */
+export function intercepted(build: Build, platform: Platform): Contestant {
+  return { ...bare(build, platform), name: INTERCEPTED, baseline: BARE, env: { BENCH_EMPTY_INTERCEPTOR: 'true' } };
+}
+
 export function ours({ name, folder, migrate }: Build, platform: Platform): Contestant {
   return {
     name,

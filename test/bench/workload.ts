@@ -45,7 +45,12 @@ export interface Bench {
 }
 
 /** The bare handler, ours in every build, and the peers that have such a route, with their own bare handlers. */
-export function contestantsFor({ builds, peers }: Bench, platform: Platform, route: Route, withPeers = true): Contestant[] {
+export function contestantsFor(
+  { builds, peers }: Bench,
+  platform: Platform,
+  route: Route,
+  withPeers = true,
+): [Contestant, ...Contestant[]] {
   const guests = withPeers ? peers.filter((peer) => peer.platform === platform && peer.routes.includes(route)) : [];
   return [bare(builds[0], platform), ...builds.map((build) => ours(build, platform)), ...guests];
 }

@@ -1,6 +1,6 @@
 /** Requests with keys that nobody has used: what a guarded handler costs when it runs. */
 import type { Platform, Route } from '../app-protocol.js';
-import { BARE } from '../contestants.js';
+import { BARE, intercepted } from '../contestants.js';
 import { firsts } from '../load/traffic.js';
 import type { Race, Verdict } from '../results.js';
 import { rounded } from '../statistics.js';
@@ -40,7 +40,8 @@ export const first: Workload = {
     const verdicts: Verdict[] = [];
     for (const scene of SCENES.filter(({ title }) => bench.wants(title))) {
       const { title, platform, route, connections } = scene;
-      const contestants = contestantsFor(bench, platform, route);
+      const [nothing, ...others] = contestantsFor(bench, platform, route);
+      const contestants = [nothing, intercepted(bench.builds[0], platform), ...others];
       const outcome = await raceWith(bench, title, connections, contestants, route, async (entrant) => ({
         entrant,
         traffic: firsts(route, entrant.ledger),

@@ -1,5 +1,5 @@
 /** Requests that the library has nothing to do with: to a handler that is not decorated, and to one that is, without a key. */
-import { bare, ours } from '../contestants.js';
+import { INTERCEPTED, bare, intercepted, ours } from '../contestants.js';
 import type { Contestant } from '../contestants.js';
 import { plain } from '../load/traffic.js';
 import type { Verdict } from '../results.js';
@@ -11,8 +11,6 @@ const SCENES = [
   { title: 'handler that is not decorated, Fastify', route: '/undecorated' },
   { title: 'request without a key, Fastify', route: '/unkeyed' },
 ] as const;
-
-const INTERCEPTED = 'bare, one empty interceptor';
 
 /** Best rounds of one and the same application differ by that much. */
 const AS_GOOD_AS = 0.97;
@@ -39,10 +37,9 @@ export const unkeyed: Workload = {
 };
 
 function contestants({ builds }: Bench): Contestant[] {
-  const nothing = bare(builds[0], 'fastify');
   return [
-    nothing,
-    { ...nothing, name: INTERCEPTED, baseline: nothing.name, env: { BENCH_EMPTY_INTERCEPTOR: 'true' } },
+    bare(builds[0], 'fastify'),
+    intercepted(builds[0], 'fastify'),
     ...builds.map((build) => ({ ...ours(build, 'fastify'), baseline: INTERCEPTED })),
   ];
 }
