@@ -1,5 +1,4 @@
 /** A request at the door, and the claim with which it asks for its key. */
-import { randomUUID } from 'node:crypto';
 import type { Claim, Identity } from '../contract/record.js';
 import type { ExecutionSettings } from '../contract/settings.js';
 import { LEASE_BEFORE_BEGIN_MS } from './atomic.js';
@@ -17,11 +16,14 @@ export interface Admission {
   readonly client?: { readonly signal: AbortSignal };
 }
 
-/** The owner token is new for every claim, and too long to be met twice. */
-export function claimOf({ identity, fingerprint, settings }: Pick<Admission, 'identity' | 'fingerprint' | 'settings'>): Claim {
+/** @param owner a token that is new for every claim */
+export function claimOf(
+  { identity, fingerprint, settings }: Pick<Admission, 'identity' | 'fingerprint' | 'settings'>,
+  owner: string,
+): Claim {
   return {
     id: identity.id,
-    owner: randomUUID(),
+    owner,
     identity,
     fingerprint,
     leaseMs: settings.atomic === undefined ? settings.leaseMs : Math.min(settings.leaseMs, LEASE_BEFORE_BEGIN_MS),

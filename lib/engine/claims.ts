@@ -49,12 +49,11 @@ export class Claims {
   /**
    * Asks the store for the key, once for all who want to know.
    *
-   * @param until when to give up, by the clock
    * @throws StoreUnavailable, and whatever else the store refuses
    */
-  ask(claim: Claim, until: number): Promise<ClaimResult> {
+  ask(claim: Claim, withinMs: number): Promise<ClaimResult> {
     try {
-      return this.parts.store.claim(claim, this.#left(until));
+      return this.parts.store.claim(claim, withinMs);
     } catch (error) {
       return Promise.reject(error as Error); // those who follow hear of it, whichever way it fails
     }
@@ -63,6 +62,8 @@ export class Claims {
   /**
    * What that has come to. Where the record is one to go on with, the store is asked for it: only then
    * is there a promise, and it may reject in the same ways.
+   *
+   * @param until when to give up, by the clock
    */
   findingOf(admission: Admission, claim: Claim, result: ClaimResult, until: number, round = 1): Finding | Promise<Finding> {
     switch (result.kind) {
@@ -81,11 +82,11 @@ export class Claims {
     if (taken.kind === 'taken') return { kind: 'owned', claim: inheriting(claim, record), attempt: taken.attempt, takenOver: true };
     // Its transaction lives, whatever the lease says; or a crowd takes it from one another.
     if (taken.kind === 'held' || round === CLAIM_ROUNDS) return { kind: 'found', record, held: true };
-    return this.findingOf(admission, claim, await this.ask(claim, until), until, round + 1);
+    return this.findingOf(admission, claim, await this.ask(claim, this.#left(until)), until, round + 1);
   }
 
   #left(until: number): number {
-    return Math.max(1, until - this.parts.clock.now());
+    return leftOf(until, this.parts.clock.now());
   }
 
   /** Whether that record is one to go on with, for this request. */
@@ -190,6 +191,11 @@ export class Claims {
     this.parts.persistence.releaseLater(claim, settings);
     return { kind: 'refuse', error };
   }
+}
+
+/** Milliseconds that the store still has; never none, which it could do nothing with. */
+export function leftOf(until: number, now: number): number {
+  return Math.max(1, until - now);
 }
 
 /** What a request hears where the store has failed, by the rule of its own route. */

@@ -17,6 +17,12 @@ export interface ExecutionFacts {
   readonly startedAt: number;
 }
 
+/** Who runs the handler. */
+export interface Runner {
+  /** Ends the execution if the handler has not begun; does nothing afterwards. */
+  callOff(): Promise<void>;
+}
+
 interface Joined {
   readonly execution: OwnedExecution;
   readonly ending: Ending;
@@ -44,7 +50,7 @@ export class OwnedExecution implements ExecutionFacts {
   transaction: RecordTransaction | undefined;
   #lost = false;
   #abort: AbortController | undefined;
-  #callOff: (() => Promise<void>) | undefined;
+  #runner: Runner | undefined;
   // Few executions have any of these two.
   #joined: Joined[] | undefined;
   #recordings: Set<Promise<void>> | undefined;
@@ -120,14 +126,14 @@ export class OwnedExecution implements ExecutionFacts {
     return window === undefined ? retentionMs : Math.max(1, retentionMs - (now - this.startedAt));
   }
 
-  /** Whoever runs the handler says how the execution is ended before that has begun; `work` does nothing afterwards. */
-  whenCalledOff(work: () => Promise<void>): void {
-    this.#callOff = work;
+  /** Whoever runs the handler says so, to be asked when there is no more time for it. */
+  whenCalledOff(runner: Runner): void {
+    this.#runner = runner;
   }
 
   /** Ends it if nothing has happened yet. */
   async callOff(): Promise<void> {
-    await this.#callOff?.();
+    await this.#runner?.callOff();
   }
 
   /** Another one has written its end into this one's transaction, and comes through or vanishes with it. */

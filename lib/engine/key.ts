@@ -31,9 +31,9 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
  * `abc` and the structured-field string `"abc"` (RFC 9651) are the same key.
  */
 export function parseKeyFields(fields: readonly string[]): string | undefined {
-  const [first, ...others] = fields;
+  const first = fields[0];
   if (first === undefined) return undefined;
-  if (others.length > 0) throw new KeyInvalid('came in several header fields; send exactly one');
+  if (fields.length > 1) throw new KeyInvalid('came in several header fields; send exactly one');
 
   // White space around a field's value is not part of it (RFC 9110, section 5.5), and Node has mostly taken it off.
   const value = first.trim() === first ? first : first.replace(/^[ \t]+|[ \t]+$/g, '');

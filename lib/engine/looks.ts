@@ -14,9 +14,10 @@ import { StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { Claim, FoundRecord, Identity } from '../contract/record.js';
 import { claimOf } from './admission.js';
 import type { Admission } from './admission.js';
-import { withoutStore } from './claims.js';
+import { leftOf, withoutStore } from './claims.js';
 import type { Claims } from './claims.js';
 import type { EndOfTurn } from './end-of-turn.js';
+import { OwnerTokens } from './owner-tokens.js';
 import { isInUse, tooMany } from './refusals.js';
 import { standsUntil } from './replay-memory.js';
 import type { ReplayMemory } from './replay-memory.js';
@@ -37,7 +38,9 @@ export interface LooksParts {
 
 /** One that is under way. */
 interface Look {
-  readonly identity: Identity;
+  /** The request that asks, and with what. */
+  readonly admission: Admission;
+  readonly claim: Claim;
   /** Its place in the order in which requests come and looks are sent. */
   readonly turn: number;
   readonly sentAt: number;
@@ -49,6 +52,7 @@ interface Look {
 
 export class Looks {
   readonly #underWay = new Map<string, Look>();
+  readonly #owners = new OwnerTokens();
   #turn = 0;
 
   constructor(private readonly parts: LooksParts) {}
@@ -124,7 +128,7 @@ export class Looks {
   /** Records were removed or settled by hand in this process: what was read before is no longer said, of those at least. */
   lookAfresh(concerns: (identity: Identity) => boolean): void {
     this.parts.memory.drop(concerns);
-    for (const look of this.#underWay.values()) look.isOutdated ||= concerns(look.identity);
+    for (const look of this.#underWay.values()) look.isOutdated ||= concerns(look.admission.identity);
   }
 
   #atWorkHere(admission: Admission): Verdict | undefined {
@@ -146,28 +150,22 @@ export class Looks {
   }
 
   #look(admission: Admission, until: number): Promise<Verdict> {
-    const { claims, clock } = this.parts;
-    const { identity } = admission;
-    const claim = claimOf(admission);
-    const look: Look = { identity, turn: (this.#turn += 1), sentAt: clock.now(), until, isOutdated: false, followers: undefined };
-    this.#underWay.set(identity.id, look);
-    return claims.ask(claim, until).then(
-      (result) => {
-        const finding = claims.findingOf(admission, claim, result, until);
-        if (!(finding instanceof Promise)) return this.#found(admission, look, finding);
-        return finding.then(
-          (taken) => this.#found(admission, look, taken),
-          (error: unknown) => this.#failed(admission, claim, look, error),
-        );
-      },
-      (error: unknown) => this.#failed(admission, claim, look, error),
-    );
+    const claim = claimOf(admission, this.#owners.next());
+    const sentAt = this.parts.clock.now();
+    const look: Look = { admission, claim, turn: (this.#turn += 1), sentAt, until, isOutdated: false, followers: undefined };
+    this.#underWay.set(claim.id, look);
+    const failed = (error: unknown): Verdict => this.#failed(look, error);
+    return this.parts.claims.ask(claim, leftOf(until, sentAt)).then((result) => {
+      const finding = this.parts.claims.findingOf(look.admission, look.claim, result, look.until);
+      return finding instanceof Promise ? finding.then((taken) => this.#found(look, taken), failed) : this.#found(look, finding);
+    }, failed);
   }
 
-  #found(admission: Admission, look: Look, finding: Finding): Verdict | Promise<Verdict> {
+  #found(look: Look, finding: Finding): Verdict | Promise<Verdict> {
     const { claims, memory } = this.parts;
+    const { admission, sentAt } = look;
     if (finding.kind === 'owned') {
-      const owned = claims.own(admission, finding, look.sentAt);
+      const owned = claims.own(admission, finding, sentAt);
       this.#end(look, finding); // the others find it at work
       return claims.begun(admission, owned, finding.takenOver);
     }
@@ -175,11 +173,12 @@ export class Looks {
     if (finding.kind === 'over-limit') return tooMany(admission.settings, finding);
     const { record, held } = finding;
     const verdict = claims.judge(admission, record, held);
-    if (record.state === 'completed' && verdict.kind === 'replay') memory.note(look.identity, record, look.sentAt);
+    if (record.state === 'completed' && verdict.kind === 'replay') memory.note(admission.identity, record, sentAt);
     return verdict;
   }
 
-  #failed(admission: Admission, claim: Claim, look: Look, error: unknown): Verdict {
+  #failed(look: Look, error: unknown): Verdict {
+    const { admission, claim } = look;
     this.#end(look, { kind: 'failed', error, patienceMs: admission.settings.storeTimeoutMs });
     if (!isIdempotencyError(error)) throw error;
     return this.parts.claims.failed(admission, claim, error);
@@ -187,7 +186,7 @@ export class Looks {
 
   /** Those who wait for somebody else's answer came before this look was sent. */
   #end(look: Look, news: News): void {
-    const { id } = look.identity;
+    const { id } = look.claim;
     this.#underWay.delete(id);
     if (isOver(news)) this.parts.waiting.tell(id, news);
     if (look.followers !== undefined) for (const tell of look.followers) tell(news);

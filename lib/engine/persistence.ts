@@ -27,7 +27,11 @@ type Tried =
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
 
+/** Fails by its promise alone. */
 type Write = (withinMs: number) => Promise<Settled>;
+
+/** What follows from how an execution's last write has ended. */
+type Told<T> = (execution: OwnedExecution, ending: Ending, outcome: Persisted) => T;
 
 export class Persistence {
   readonly #background = new Set<Promise<Tried>>();
@@ -45,18 +49,33 @@ export class Persistence {
    *
    * @param told what follows from the outcome
    */
-  persist<T>(execution: OwnedExecution, ending: Ending, told: (outcome: Persisted) => T): Promise<T> {
-    const { leaseMs, storeTimeoutMs } = execution.settings;
+  persist<T>(execution: OwnedExecution, ending: Ending, told: Told<T>): Promise<T> {
+    const { storeTimeoutMs } = execution.settings;
     const deadline = this.clock.now() + storeTimeoutMs;
-    return attempt(() => this.#write(execution, ending, storeTimeoutMs, true)).then(told, async (failure: unknown) => {
-      const again: Write = (withinMs) => this.#write(execution, ending, withinMs, false);
-      const outcome = await this.#goOn(again, failure, deadline, storeTimeoutMs);
-      if (outcome.kind !== 'unreachable') return told(outcome);
-      // The answer leaves without its record. If Postgres comes back while the lease lasts, the
-      // record is still made, and a retry gets the answer that left instead of a second run.
-      const later = this.#inBackground(this.#stubbornly(again, leaseMs, storeTimeoutMs));
-      return told({ ...outcome, later });
-    });
+    return this.#firstTry(execution, ending, storeTimeoutMs).then(
+      (outcome) => told(execution, ending, outcome),
+      async (failure: unknown) => told(execution, ending, await this.#tryAgain(execution, ending, failure, deadline)),
+    );
+  }
+
+  /** What fails before there is a promise, such as a cipher, is one more reason to try again. */
+  #firstTry(execution: OwnedExecution, ending: Ending, withinMs: number): Promise<Settled> {
+    try {
+      return this.#write(execution, ending, withinMs, true);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  async #tryAgain(execution: OwnedExecution, ending: Ending, failure: unknown, deadline: number): Promise<Persisted> {
+    const { leaseMs, storeTimeoutMs } = execution.settings;
+    const again: Write = async (withinMs) => this.#write(execution, ending, withinMs, false);
+    const outcome = await this.#goOn(again, failure, deadline, storeTimeoutMs);
+    if (outcome.kind !== 'unreachable') return outcome;
+    // The answer leaves without its record. If Postgres comes back while the lease lasts, the
+    // record is still made, and a retry gets the answer that left instead of a second run.
+    const later = this.#inBackground(this.#stubbornly(again, leaseMs, storeTimeoutMs));
+    return { ...outcome, later };
   }
 
   /**
@@ -99,7 +118,7 @@ export class Persistence {
   /** @param eachMs longest wait for one try: a Postgres that hangs must not hold up a shutdown for a whole lease */
   #stubbornly(write: Write, forMs: number, eachMs: number): Promise<Tried> {
     const deadline = this.clock.now() + forMs;
-    return attempt(() => write(this.#patience(deadline, eachMs))).catch((failure: unknown) => this.#goOn(write, failure, deadline, eachMs));
+    return write(this.#patience(deadline, eachMs)).catch((failure: unknown) => this.#goOn(write, failure, deadline, eachMs));
   }
 
   /** After a first try that failed. */
@@ -124,15 +143,6 @@ export class Persistence {
   #inBackground(work: Promise<Tried>): Promise<Tried> {
     this.#background.add(work);
     return work.finally(() => this.#background.delete(work));
-  }
-}
-
-/** What fails before there is a promise, such as a cipher, is one more reason to try again. */
-function attempt(write: () => Promise<Settled>): Promise<Settled> {
-  try {
-    return write();
-  } catch (error) {
-    return Promise.reject(error as Error);
   }
 }
 

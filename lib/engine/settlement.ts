@@ -34,18 +34,30 @@ export class Settlements {
     execution.settling = true;
     this.parts.observer.settling(execution);
     const recorded = execution.recorded();
-    return recorded === undefined ? this.#end(execution, ending) : recorded.then(() => this.#end(execution, ending));
+    return recorded === undefined ? this.#end(execution, ending) : this.#endAfter(recorded, execution, ending);
+  }
+
+  async #endAfter(recorded: Promise<unknown>, execution: OwnedExecution, ending: Ending): Promise<Settlement> {
+    await recorded;
+    return this.#end(execution, ending);
   }
 
   #end(execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     const { transaction } = execution;
-    const tell = (settlement: Settlement): Settlement => this.#told(execution, ending, settlement);
-    if (transaction !== undefined) {
-      return this.#settleAtomic(execution, ending, transaction).then((settlement) => this.parts.turn.tell(tell(settlement)));
-    }
-    if (execution.inDoubt && ending.kind === 'free') return Promise.resolve(tell(this.#leaveInDoubt(execution)));
-    return this.parts.persistence.persist(execution, ending, (persisted) => tell(this.#settlePlain(execution, ending, persisted)));
+    if (transaction !== undefined) return this.#endAtomic(execution, ending, transaction);
+    if (execution.inDoubt && ending.kind === 'free') return Promise.resolve(this.#told(execution, ending, this.#leaveInDoubt(execution)));
+    return this.parts.persistence.persist(execution, ending, this.#endPlain);
   }
+
+  #endAtomic(execution: OwnedExecution, ending: Ending, transaction: RecordTransaction): Promise<Settlement> {
+    return this.#settleAtomic(execution, ending, transaction).then((settlement) =>
+      this.parts.turn.tell(this.#told(execution, ending, settlement)),
+    );
+  }
+
+  /** Made once: a function for every request would do the same. */
+  readonly #endPlain = (execution: OwnedExecution, ending: Ending, settled: Persisted): Settlement =>
+    this.#told(execution, ending, this.#settlePlain(execution, ending, settled));
 
   async settleWithin(host: OwnedExecution, execution: OwnedExecution, ending: Ending): Promise<Settlement> {
     const outer = host.transaction;
@@ -147,7 +159,7 @@ export class Settlements {
 
   /** Its transaction has gone, and with it all that it did: the key is to be free. */
   #giveBack(execution: OwnedExecution): Promise<void> {
-    return this.parts.persistence.persist(execution, { kind: 'free' }, (freed) => {
+    return this.parts.persistence.persist(execution, { kind: 'free' }, (_execution, _ending, freed) => {
       if (freed.kind === 'settled') this.parts.observer.settled(execution, { kind: 'free' });
       if (freed.kind === 'superseded') this.superseded(execution);
       if (freed.kind === 'unreachable') this.parts.observer.storeFailed(execution, freed.cause);

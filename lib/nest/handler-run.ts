@@ -24,6 +24,9 @@ export interface Repetition {
   failed(error: unknown): Promise<'again' | { readonly error: unknown }>;
 }
 
+/** A handler, or whatever stands for one. */
+export type Method = (this: unknown, ...args: unknown[]) => unknown;
+
 type HandlerEnd = { readonly kind: 'fulfilled' } | { readonly kind: 'rejected'; readonly error: unknown };
 
 const FULFILLED: HandlerEnd = { kind: 'fulfilled' };
@@ -65,66 +68,52 @@ export class HandlerRun {
   }
 
   /**
-   * Calls the handler and hands its result on. An Observable is subscribed to here and becomes a
+   * Calls the handler with what it was called with, and hands its result on. An Observable is subscribed to here and becomes a
    * promise of its last value, which is what Nest would make of it at the end of the chain: so
    * neither an impatient interceptor nor a client that hangs up can stop it half-way.
    */
-  follow(call: () => unknown): unknown {
+  follow(method: Method, self?: unknown, args: unknown[] = []): unknown {
     if (this.#closed) throw new HandlerTooLate();
     this.#begun = true;
     this.#atWork += 1;
-    if (this.witness.repetition !== undefined) return this.#followRepeatedly(call, this.witness.repetition);
+    if (this.witness.repetition !== undefined) return this.#followRepeatedly(method, self, args, this.witness.repetition);
     let result: unknown;
     try {
-      result = call();
+      result = method.apply(self, args);
     } catch (error) {
-      this.#ended({ kind: 'rejected', error });
-      throw error;
+      return this.#failed(error);
     }
-    if (isObservable(result) || isThenable(result)) return this.#followPromise(result);
-    this.#fulfil(result);
-    return result;
+    return isObservable(result) || isThenable(result) ? this.#followPromise(result) : this.#fulfilled(result);
   }
 
-  async #followPromise(result: unknown): Promise<unknown> {
+  #followPromise(result: unknown): Promise<unknown> {
+    const failed = (error: unknown): never => this.#failed(error);
+    return Promise.resolve(result).then(
+      (value) => (isObservable(value) ? lastValueFrom(value).then((last) => this.#fulfilled(last), failed) : this.#fulfilled(value)),
+      failed,
+    );
+  }
+
+  #followRepeatedly(method: Method, self: unknown, args: unknown[], repetition: Repetition): Promise<unknown> {
+    return callRepeatedly(() => method.apply(self, args), repetition).then(
+      (value) => this.#fulfilled(value),
+      (error: unknown) => this.#failed(error),
+    );
+  }
+
+  #fulfilled(value: unknown): unknown {
     try {
-      const awaited = await result;
-      const value = isObservable(awaited) ? await lastValueFrom(awaited) : awaited;
-      this.#fulfil(value);
-      return value;
+      this.witness.gave(value);
     } catch (error) {
-      this.#ended({ kind: 'rejected', error });
-      throw error;
+      return this.#failed(error);
     }
-  }
-
-  async #followRepeatedly(call: () => unknown, repetition: Repetition): Promise<unknown> {
-    try {
-      repetition.begins();
-      for (;;) {
-        let value: unknown;
-        try {
-          const result = await call();
-          value = isObservable(result) ? await lastValueFrom(result) : result;
-          const asking = repetition.done(value);
-          if (asking !== undefined) await asking;
-        } catch (error) {
-          const next = await repetition.failed(error);
-          if (next === 'again') continue;
-          throw next.error;
-        }
-        this.#fulfil(value);
-        return value;
-      }
-    } catch (error) {
-      this.#ended({ kind: 'rejected', error });
-      throw error;
-    }
-  }
-
-  #fulfil(value: unknown): void {
-    this.witness.gave(value);
     this.#ended(FULFILLED);
+    return value;
+  }
+
+  #failed(error: unknown): never {
+    this.#ended({ kind: 'rejected', error });
+    throw error;
   }
 
   #ended(end: HandlerEnd): void {
@@ -140,6 +129,23 @@ export class HandlerRun {
 export class HandlerTooLate extends ServiceUnavailableException {
   constructor() {
     super('The request was given up before its handler began, so the handler did not run.');
+  }
+}
+
+/** What the handler comes to in the end. */
+async function callRepeatedly(call: () => unknown, repetition: Repetition): Promise<unknown> {
+  repetition.begins();
+  for (;;) {
+    try {
+      const result = await call();
+      const value = isObservable(result) ? await lastValueFrom(result) : result;
+      const asking = repetition.done(value);
+      if (asking !== undefined) await asking;
+      return value;
+    } catch (error) {
+      const next = await repetition.failed(error);
+      if (next !== 'again') throw next.error;
+    }
   }
 }
 

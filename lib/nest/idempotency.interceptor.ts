@@ -5,7 +5,8 @@
  */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, catchError, of } from 'rxjs';
+import { Observable, catchError } from 'rxjs';
+import type { Subscriber } from 'rxjs';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
@@ -17,23 +18,26 @@ import type { Admission, Engine } from '../engine/engine.js';
 import type { Verdict } from '../engine/verdict.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { OwnedExecution } from '../engine/execution.js';
+import type { Scope } from '../engine/scope.js';
 import { isMultipart } from '../engine/media-type.js';
 import { problemResponse } from '../http/problem-details.js';
 import { replayResponse } from '../http/replay.js';
 import { readExchange } from '../http/request-facts.js';
 import type { Exchange } from '../http/request-facts.js';
 import { askedBy, keyOf, scopeOf } from './admission.js';
-import { enter, enterUnguarded, isWithinRun } from './context.js';
+import type { Asked } from './admission.js';
+import type { Arrival } from './arrival.js';
+import { enter, enterUnguarded } from './context.js';
 import { IdempotencyEvents } from './events.js';
 import { HandlerExecution } from './handler-execution.js';
 import { KeyedRequest } from './keyed-request.js';
+import type { KeyedRequestRules } from './keyed-request.js';
 import { defer } from './parts-gate.js';
 import { patienceOf, presenceOf } from './patience.js';
 import { logForDevelopers, refusal } from './problem-exception.js';
 import { redacted } from './redaction.js';
-import type { ResolvedOptions } from './resolve-options.js';
+import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
 import type { IdempotentRoutes } from './routes.js';
-import type { IdempotentRoute } from './routes.js';
 import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
 import { Warnings } from './warnings.js';
 
@@ -44,16 +48,27 @@ const REPLAYED = { 'Idempotent-Replayed': 'true' };
 export class IdempotencyInterceptor implements NestInterceptor {
   readonly #logger = new Logger('Idempotency');
   readonly #warnings = new Warnings();
+  readonly #rules: KeyedRequestRules;
 
   constructor(
     @Inject(ENGINE) private readonly engine: Engine,
     @Inject(STORE) private readonly store: IdempotencyStore,
     @Inject(ROUTES) private readonly routes: IdempotentRoutes,
     @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
-    @Inject(CLOCK) private readonly clock: Clock,
+    @Inject(CLOCK) clock: Clock,
     @Inject(IdempotencyEvents) private readonly events: EventSink,
     @Inject(MODULE_INSTANCE) private readonly instance: object,
-  ) {}
+  ) {
+    this.#rules = {
+      engine,
+      clock,
+      instance,
+      keptHeaders: options.keptHeaders,
+      redact: ({ route }, answer) => redacted(route.settings, answer, this.#logger),
+      wordInstead: (arrival, found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(arrival, found.error)),
+      refusal: (arrival, error) => this.#refusal(arrival, error),
+    };
+  }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
@@ -66,10 +81,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
     }
     if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
       // Its parts are parsed further in, where this is taken up again.
-      defer(exchange.native, (inner) => this.#admit(route, exchangeOf(context), context, inner));
+      defer(exchange.native, (inner) => this.#admit({ route, exchange: exchangeOf(context), context, next: inner }));
       return next.handle();
     }
-    return this.#admit(route, exchange, context, next);
+    return this.#admit({ route, exchange, context, next });
   }
 
   /** Recipes may be used in any handler, and what they refuse is worded as everywhere. */
@@ -84,78 +99,99 @@ export class IdempotencyInterceptor implements NestInterceptor {
     );
   }
 
-  #admit(route: IdempotentRoute, exchange: Exchange, context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const { settings } = route;
+  #admit(arrival: Arrival): Observable<unknown> {
+    const { settings } = arrival.route;
     let key: string | undefined;
     try {
-      key = keyOf(settings, exchange.request, context);
+      key = keyOf(settings, arrival.exchange.request, arrival.context);
     } catch (error) {
-      throw this.#rejected(route, exchange, error);
+      throw this.#rejected(arrival, error);
     }
-    if (key !== undefined || settings.window !== undefined) return whenDecided(() => this.#decide(route, exchange, context, next, key));
+    if (key !== undefined || settings.window !== undefined) return new Observable((subscriber) => this.#decide(arrival, key, subscriber));
     const { atomic } = settings;
-    if (atomic !== undefined) return whenDecided(() => this.#inTransaction(route, atomic, exchange, next));
-    const execution = new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler), this.store, undefined);
-    return this.#unprotected(route, exchange, execution, next);
+    if (atomic !== undefined) return new Observable((subscriber) => this.#inTransaction(arrival, atomic, subscriber));
+    return this.#unprotected(arrival, new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler), this.store, undefined));
   }
 
-  async #decide(
-    route: IdempotentRoute,
-    exchange: Exchange,
-    context: ExecutionContext,
-    next: CallHandler,
-    key: string | undefined,
-  ): Promise<Observable<unknown>> {
-    const { settings } = route;
-    const { handler } = settings;
+  /**
+   * What is decided is followed up even if the subscriber has gone by then: a key that was claimed must
+   * be given back.
+   */
+  #decide(arrival: Arrival, key: string | undefined, subscriber: Subscriber<unknown>): void {
     try {
-      // An await where there is nothing to wait for would be on every request's way.
-      const known = scopeOf(settings, exchange.request, context);
-      const scope = known instanceof Promise ? await known : known;
-      this.#warnings.ifAnonymous(handler, scope);
-      const read = askedBy(route, exchange.request, context, scope, key, this.options.fingerprintSecret);
-      const asked = read instanceof Promise ? await read : read;
-      const { identity, fingerprint } = asked;
-      const { waitMs, applied } = patienceOf(settings, exchange);
-      const admission: Admission = { identity, fingerprint, settings, handler, waitMs };
-      const verdict = await (waitMs === 0 ? this.engine.begin(admission) : this.#askOrWait(admission, exchange));
+      const asked = this.#asked(arrival, key);
+      // A promise where there is nothing to wait for would be on every request's way.
+      if (asked instanceof Promise) void this.#decideLater(arrival, key, asked, subscriber);
+      else this.#begin(arrival, key, asked, subscriber);
+    } catch (error) {
+      subscriber.error(this.#rejected(arrival, error));
+    }
+  }
+
+  async #decideLater(arrival: Arrival, key: string | undefined, asked: Promise<Asked>, subscriber: Subscriber<unknown>): Promise<void> {
+    try {
+      this.#begin(arrival, key, await asked, subscriber);
+    } catch (error) {
+      subscriber.error(this.#rejected(arrival, error));
+    }
+  }
+
+  #asked(arrival: Arrival, key: string | undefined): Asked | Promise<Asked> {
+    const { route, exchange, context } = arrival;
+    const scope = scopeOf(route.settings, exchange.request, context);
+    return scope instanceof Promise ? scope.then((known) => this.#askedIn(known, arrival, key)) : this.#askedIn(scope, arrival, key);
+  }
+
+  #askedIn(scope: Scope, { route, exchange, context }: Arrival, key: string | undefined): Asked | Promise<Asked> {
+    this.#warnings.ifAnonymous(route.settings.handler, scope);
+    return askedBy(route, exchange.request, context, scope, key, this.options.fingerprintSecret);
+  }
+
+  #begin(arrival: Arrival, key: string | undefined, { identity, fingerprint }: Asked, subscriber: Subscriber<unknown>): void {
+    const { route, exchange } = arrival;
+    const { settings } = route;
+    const { waitMs } = patienceOf(settings, exchange);
+    const admission: Admission = { identity, fingerprint, settings, handler: settings.handler, waitMs };
+    (waitMs === 0 ? this.engine.begin(admission) : this.#askOrWait(admission, exchange)).then(
+      (verdict) => this.#follow(verdict, arrival, key, admission, subscriber),
+      (error: unknown) => subscriber.error(this.#rejected(arrival, error)),
+    );
+  }
+
+  #follow(verdict: Verdict, arrival: Arrival, key: string | undefined, asked: Asked, subscriber: Subscriber<unknown>): void {
+    const { route, exchange } = arrival;
+    const { settings } = route;
+    try {
       switch (verdict.kind) {
         case 'run':
-          return this.#run(route, exchange, verdict.execution, key, next);
+          return this.#run(arrival, verdict.execution, key, subscriber);
         case 'replay':
           if (route.renders) exchange.response.muteViews();
-          replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...preferenceApplied(applied) });
-          return of(undefined);
+          replayResponse(exchange.response, verdict.answer, { ...REPLAYED, ...preferenceApplied(settings, exchange) });
+          subscriber.next(undefined);
+          return subscriber.complete();
         case 'refuse':
-          if (verdict.error.code === 'IDEMPOTENCY_KEY_REUSED') this.#warnings.ifAlwaysTheSame(handler, asked);
-          for (const [name, value] of Object.entries(preferenceApplied(applied))) exchange.response.setHeader(name, value);
-          throw this.#refusal(route, exchange, verdict.error);
+          if (verdict.error.code === 'IDEMPOTENCY_KEY_REUSED') this.#warnings.ifAlwaysTheSame(settings.handler, asked);
+          for (const [name, value] of Object.entries(preferenceApplied(settings, exchange))) exchange.response.setHeader(name, value);
+          return subscriber.error(this.#refusal(arrival, verdict.error));
         case 'bypass':
-          return this.#unprotected(
-            route,
-            exchange,
-            new HandlerExecution(() => this.engine.unkeyed(settings, handler, asked), this.store, key),
-            next,
-          );
+          this.#unprotected(
+            arrival,
+            new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler, asked), this.store, key),
+          ).subscribe(subscriber);
       }
     } catch (error) {
-      throw this.#rejected(route, exchange, error);
+      subscriber.error(this.#rejected(arrival, error));
     }
   }
 
   /** Without a key, an atomic handler runs in a transaction all the same. */
-  async #inTransaction(
-    route: IdempotentRoute,
-    atomic: AtomicSettings,
-    exchange: Exchange,
-    next: CallHandler,
-  ): Promise<Observable<unknown>> {
-    try {
-      const owned = await this.engine.beginUnkeyed(route.settings, atomic, route.settings.handler);
-      return this.#run(route, exchange, owned, undefined, next);
-    } catch (error) {
-      throw this.#rejected(route, exchange, error);
-    }
+  #inTransaction(arrival: Arrival, atomic: AtomicSettings, subscriber: Subscriber<unknown>): void {
+    const { settings } = arrival.route;
+    this.engine
+      .beginUnkeyed(settings, atomic, settings.handler)
+      .then((owned) => this.#run(arrival, owned, undefined, subscriber))
+      .catch((error: unknown) => subscriber.error(this.#rejected(arrival, error)));
   }
 
   /** Whoever waits for another one's answer need not do so after its own client has gone. */
@@ -168,31 +204,19 @@ export class IdempotencyInterceptor implements NestInterceptor {
     }
   }
 
-  #run(route: IdempotentRoute, exchange: Exchange, owned: OwnedExecution, key: string | undefined, next: CallHandler): Observable<unknown> {
-    const execution = new HandlerExecution(owned, this.store, key);
-    const request = new KeyedRequest({
-      engine: this.engine,
-      execution: owned,
-      response: exchange.response,
-      clock: this.clock,
-      keptHeaders: this.options.keptHeaders,
-      redact: (answer) => redacted(route.settings, answer, this.#logger),
-      wordInstead: (found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(route, found.error)),
-      refusal: (error) => this.#refusal(route, exchange, error),
-      enter: (run) => enter(exchange.native, { instance: this.instance, execution, handlerToken: route.token, run }),
-      isWithin: isWithinRun,
-    });
-    return request.follow(next);
+  #run(arrival: Arrival, owned: OwnedExecution, key: string | undefined, subscriber: Subscriber<unknown>): void {
+    new KeyedRequest(this.#rules, arrival, owned).follow(subscriber, new HandlerExecution(owned, this.store, key));
   }
 
   /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
-  #unprotected(route: IdempotentRoute, exchange: Exchange, execution: IdempotentExecution, next: CallHandler): Observable<unknown> {
+  #unprotected(arrival: Arrival, execution: IdempotentExecution): Observable<unknown> {
+    const { route, exchange, next } = arrival;
     return new Observable((subscriber) => {
       const stay = enter(exchange.native, { instance: this.instance, execution, handlerToken: route.token, run: undefined });
       const below = stay.run(() =>
         next.handle().subscribe({
           next: (value) => subscriber.next(value),
-          error: (error: unknown) => subscriber.error(isIdempotencyError(error) ? this.#refusal(route, exchange, error) : error),
+          error: (error: unknown) => subscriber.error(isIdempotencyError(error) ? this.#refusal(arrival, error) : error),
           complete: () => subscriber.complete(),
         }),
       );
@@ -204,21 +228,22 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   /** What a request that did not get as far as its handler is answered with. */
-  #rejected(route: IdempotentRoute, exchange: Exchange, error: unknown): unknown {
+  #rejected(arrival: Arrival, error: unknown): unknown {
     if (!isIdempotencyError(error)) return error;
-    if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler: route.settings.handler, code: error.code });
-    return this.#refusal(route, exchange, error);
+    const { handler } = arrival.route.settings;
+    if (this.events.wants('rejected')) this.events.emit({ type: 'rejected', handler, code: error.code });
+    return this.#refusal(arrival, error);
   }
 
   /** The exception for Nest's filters. */
-  #refusal({ settings }: IdempotentRoute, { response }: Exchange, error: IdempotencyError): Error {
-    logForDevelopers(this.#logger, settings.handler, error);
-    return refusal(error, this.options.errorFormat, response);
+  #refusal({ route, exchange }: Arrival, error: IdempotencyError): Error {
+    logForDevelopers(this.#logger, route.settings.handler, error);
+    return refusal(error, this.options.errorFormat, exchange.response);
   }
 
   /** The whole answer, where the filters have had their turn already. */
-  #refusalAnswer({ settings }: IdempotentRoute, error: IdempotencyError): RecordedResponse {
-    logForDevelopers(this.#logger, settings.handler, error);
+  #refusalAnswer({ route }: Arrival, error: IdempotencyError): RecordedResponse {
+    logForDevelopers(this.#logger, route.settings.handler, error);
     return problemResponse(error, this.options.errorFormat);
   }
 }
@@ -228,18 +253,9 @@ function exchangeOf(context: ExecutionContext): Exchange {
   return readExchange(context.getArgByIndex(0), context.getArgByIndex(1));
 }
 
-/** What comes of it is subscribed to even if nobody waits for it any more: a key that was claimed by then must be given back. */
-function whenDecided(decide: () => Promise<Observable<unknown>>): Observable<unknown> {
-  return new Observable((subscriber) => {
-    decide().then(
-      (decided) => decided.subscribe(subscriber),
-      (error: unknown) => subscriber.error(error),
-    );
-  });
-}
-
-function preferenceApplied(seconds: number | undefined): Record<string, string> {
-  return seconds === undefined ? {} : { 'Preference-Applied': `wait=${seconds}` };
+function preferenceApplied(settings: ResolvedRoute, exchange: Exchange): Record<string, string> {
+  const { applied } = patienceOf(settings, exchange);
+  return applied === undefined ? {} : { 'Preference-Applied': `wait=${applied}` };
 }
 
 function replayed(answer: RecordedResponse): RecordedResponse {

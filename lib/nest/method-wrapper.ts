@@ -8,12 +8,10 @@
  */
 import { Req, UseInterceptors } from '@nestjs/common';
 import { demandContext, isEntered, runFor, runOn } from './context.js';
-import type { HandlerRun } from './handler-run.js';
+import type { HandlerRun, Method } from './handler-run.js';
 import { IDEMPOTENT, NEST } from './metadata.js';
 import type { IdempotentMetadata } from './metadata.js';
 import { partsGate } from './parts-gate.js';
-
-type Method = (this: unknown, ...args: unknown[]) => unknown;
 
 export function wrapMethod(
   target: object,
@@ -26,7 +24,7 @@ export function wrapMethod(
   const join: Join = { requestAt: undefined };
   const wrapper: Method = function (this: unknown, ...args) {
     const run = runOfCall(join, token, args);
-    return run === undefined ? original.apply(this, args) : run.follow(() => original.apply(this, args));
+    return run === undefined ? original.apply(this, args) : run.follow(original, this, args);
   };
   joins.set(wrapper, join);
   dressAs(original, wrapper);

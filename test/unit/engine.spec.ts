@@ -310,9 +310,11 @@ describe('drain and close', () => {
     const bench = anEngine();
     const execution = await bench.run();
     let calledOff = false;
-    execution.whenCalledOff(async () => {
-      calledOff = true;
-      await bench.engine.settle(execution, { kind: 'free' });
+    execution.whenCalledOff({
+      async callOff() {
+        calledOff = true;
+        await bench.engine.settle(execution, { kind: 'free' });
+      },
     });
     const draining = bench.engine.drain(30 * SECOND);
     await bench.clock.advance(30 * SECOND - 1);

@@ -34,6 +34,29 @@ describe('a run', () => {
     expect(ended).toHaveBeenCalledTimes(1);
   });
 
+  it('calls the handler as it was called itself', () => {
+    const controller = { currency: 'EUR' };
+    const handler = function (this: unknown, amount: unknown) {
+      return [this, amount];
+    };
+    expect(aRun().run.follow(handler, controller, [100])).toEqual([controller, 100]);
+    const begins = jest.fn<() => void>();
+    const repetition = { begins, done: () => undefined, failed: async (error: unknown) => ({ error }) };
+    const repeatable = new HandlerRun({ gave: () => undefined, ended: () => undefined, repetition });
+    return expect(repeatable.follow(handler, controller, [100])).resolves.toEqual([controller, 100]);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['a plain handler', () => 'paid'],
+    ['a promise', async () => 'paid'],
+    ['an Observable', () => of('paid')],
+  ])('has failed if what %s gave can’t be looked at', async (_, handler) => {
+    const ended = jest.fn<() => void>();
+    const run = new HandlerRun({ gave: fail, ended });
+    await expect((async () => run.follow(handler))()).rejects.toBe(bug);
+    expect([run.error, run.fulfilled, run.atWork, ended.mock.calls.length]).toEqual([bug, false, false, 1]);
+  });
+
   it('is at work until a promise is settled', async () => {
     const { run, gave, ended } = aRun();
     const { promise, open } = gate<string>();
