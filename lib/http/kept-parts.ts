@@ -24,7 +24,9 @@ export class KeptParts {
   }
 
   add(bytes: Buffer, written?: Callback): void {
-    this.#parts.push({ bytes, written });
+    // Most answers have one, and room for more would cost more than it.
+    if (this.#parts.length === 0) this.#parts = [{ bytes, written }];
+    else this.#parts.push({ bytes, written });
     this.#size += bytes.length;
     this.#whole = undefined;
   }
@@ -54,7 +56,9 @@ export class KeptParts {
 
   /** Forgets the bytes. Whoever waits for them to be written waits no longer. */
   drop(error?: Error): void {
-    for (const { written } of this.#parts.splice(0)) if (written) process.nextTick(written, error);
+    const dropped = this.#parts;
+    this.#parts = [];
+    for (const { written } of dropped) if (written) process.nextTick(written, error);
     this.#size = 0;
     this.#whole = undefined;
   }

@@ -26,14 +26,20 @@ const OF_ONE_ANSWER: ReadonlySet<string> = new Set([
   'location',
 ]);
 
+/** What the answer has of headers before the handler: often there are none on the response, and nothing to copy. */
+export function standingHeaders(response: ServerResponse, pending: OutgoingHttpHeaders): OutgoingHttpHeaders {
+  return response.getHeaderNames().length === 0 ? pending : Object.assign(response.getHeaders(), pending);
+}
+
 /** Sets status and headers, replacing all that the response has by `standing` and then `answer`. What stands already stays in its place. */
 export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHeaders, answer: RecordedResponse): void {
   const { sendDate } = response;
   for (const name of response.getHeaderNames()) {
-    if (standing[name] === undefined || OF_ONE_ANSWER.has(name)) response.removeHeader(name);
+    if (!Object.hasOwn(standing, name) || standing[name] === undefined || OF_ONE_ANSWER.has(name)) response.removeHeader(name);
   }
   response.sendDate = sendDate; // removing a Date that was set means “none” to Node
-  for (const [name, value] of Object.entries(standing)) {
+  for (const name of Object.keys(standing)) {
+    const value = standing[name];
     if (value === undefined || OF_ONE_ANSWER.has(name.toLowerCase()) || response.getHeader(name) === value) continue;
     response.setHeader(name, value);
   }
@@ -52,7 +58,7 @@ export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHe
 export function replayResponse(door: ResponseDoor, answer: RecordedResponse, extra: Readonly<Record<string, string>>): void {
   const { raw } = door;
   if (raw.headersSent) return; // a time-out outside of us has answered already
-  setAnswerHead(raw, { ...raw.getHeaders(), ...door.pendingHeaders() }, answer);
+  setAnswerHead(raw, standingHeaders(raw, door.pendingHeaders()), answer);
   for (const [name, value] of Object.entries(extra)) raw.setHeader(name, value);
   if (answer.body.length > 0) raw.end(answer.body);
   else raw.end();
@@ -65,10 +71,8 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
  * answer ends in the sink. The status stays what was sent: access logs read it at the end.
  */
 function sinkLateWrites(raw: ServerResponse): void {
-  (raw as Sunk)[SENT_STATUS] = raw.statusCode;
   if (raw.headersSent) sinkBetween(raw);
   else sinkInFront(raw);
-  Object.defineProperty(raw, 'statusCode', SENT);
 }
 
 const SENT_STATUS = Symbol('status that was sent');
@@ -90,17 +94,35 @@ const SUNK_HEADERS = { setHeader: itself, setHeaders: itself, appendHeader: itse
 
 const SUNK = { ...SUNK_HEADERS, flushHeaders: nothing, addTrailers: nothing, writeHead: itself, write: swallow, end };
 
+/** Listed once, since each replay goes through them. */
+const SUNK_MEMBERS = Object.entries(SUNK);
+
 /** Between the response and its prototype, as one sink for all responses of a kind: ten members on each of them are slow. */
 function sinkBetween(raw: ServerResponse): void {
   const below = Object.getPrototypeOf(raw) as object;
   let sink = sinks.get(below);
   if (sink === undefined) {
     sink = Object.assign(Object.create(below) as object, SUNK);
+    Object.defineProperty(sink, 'statusCode', SENT);
     Object.defineProperty(sink, 'writableEnded', { configurable: true, get: () => false });
     sinks.set(below, sink);
   }
-  for (const [name, sunk] of Object.entries(SUNK)) if (Object.hasOwn(raw, name)) Object.assign(raw, { [name]: sunk }); // a middleware's
+  for (const [name, sunk] of SUNK_MEMBERS) if (Object.hasOwn(raw, name)) Object.assign(raw, { [name]: sunk }); // a middleware's
+  keepStatus(raw);
   Object.setPrototypeOf(raw, sink);
+}
+
+/**
+ * Notes the status, and takes it off the response so that the sink's is seen. V8 forgets a property in passing only
+ * where it came last; `statusMessage` comes after it, as Node sets it with the head.
+ */
+function keepStatus(raw: ServerResponse): void {
+  const { statusCode, statusMessage } = raw;
+  const own = Object.hasOwn(raw, 'statusMessage');
+  if (own) Reflect.deleteProperty(raw, 'statusMessage');
+  Reflect.deleteProperty(raw, 'statusCode');
+  (raw as Sunk)[SENT_STATUS] = statusCode;
+  if (own) raw.statusMessage = statusMessage;
 }
 
 /** A cache of what a prototype alone decides. */
@@ -121,6 +143,8 @@ function sinkInFront(raw: ServerResponse): void {
     },
   });
   Object.defineProperty(raw, 'writableEnded', { configurable: true, value: false });
+  (raw as Sunk)[SENT_STATUS] = statusCode;
+  Object.defineProperty(raw, 'statusCode', SENT);
 }
 
 function itself(this: unknown): unknown {

@@ -66,6 +66,8 @@ const NOT_MODIFIED = 304;
 /** What most requests have of most header fields. */
 const NONE: readonly string[] = Object.freeze([]);
 
+const NO_HEADERS: OutgoingHttpHeaders = Object.freeze({});
+
 export function readExchange(request: unknown, response: unknown): Exchange {
   return isFastify(request)
     ? { native: request, request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
@@ -122,7 +124,7 @@ class ExpressDoor implements ResponseDoor {
   constructor(readonly raw: ExpressResponse) {}
 
   pendingHeaders(): OutgoingHttpHeaders {
-    return {};
+    return NO_HEADERS;
   }
 
   setHeader(name: string, value: string): void {

@@ -2,32 +2,17 @@
  * Stands in front of a response's own members and steps aside without a trace. What stood there
  * before, be it Node's or a middleware's, is what is called underneath.
  *
- * On Node's own kind of response it stands on the response itself: up to a dozen members, taken off in
- * reverse order, cost next to nothing. A framework that gives its responses a prototype of its own, as
- * Express does, makes each member dear; there it stands between the two, as one veil for all responses
- * of a kind, and only what a middleware has put on the response itself is covered there.
+ * What stands there are the same few functions for all responses of a kind; by the response they are
+ * called on they know whose cover it is. On Node's own kind they are put on the response itself: a
+ * handful of members, taken off in reverse order, cost next to nothing. A framework that gives its
+ * responses a prototype of its own, as Express does, makes each member dear; there they stand between
+ * the two, as one veil. Only what a middleware has put on the response itself gets a function of its own.
  */
 import { ServerResponse } from 'node:http';
 
 export type Method = (...args: never[]) => unknown;
 
-/** What stands in front of the members of these names, on behalf of any `whose`: made once, for all responses. */
-export type Fronts<Whose> = Readonly<Record<string, (whose: Whose, args: readonly unknown[]) => unknown>>;
-
-interface Covered {
-  readonly name: string;
-  readonly front: Method;
-  readonly below: Method;
-  /** Whether the response itself had it (a middleware's), or inherited it from Node's class. */
-  readonly own: boolean;
-  lifted: boolean;
-}
-
-/** What of a response can be shown as it is not. */
-export type Shown = 'headersSent' | 'writableEnded' | 'closed';
-
-const SHOWN = ['headersSent', 'writableEnded', 'closed'] as const satisfies readonly Shown[];
-
+/** In the order in which they are put on a response. */
 const VEILED = [
   'writeHead',
   'flushHeaders',
@@ -41,62 +26,98 @@ const VEILED = [
   'removeHeader',
 ] as const;
 
-/** By this the veil knows whose it is. The response keeps it: who has stepped in front of the veil may call it for ever. */
+type VeiledName = (typeof VEILED)[number];
+
+/** What stands in front of the members of these names, on behalf of any `whose`: made once, for all responses. */
+export type Fronts<Whose> = Readonly<Partial<Record<VeiledName, (whose: Whose, args: readonly unknown[]) => unknown>>>;
+
+interface Covered {
+  readonly name: string;
+  readonly front: Method;
+  /** What is on the response on its behalf; nothing where the veil lies beneath the response. */
+  readonly placed: Method | undefined;
+  readonly below: Method;
+  /** Whether the response itself had it (a middleware's), or inherited it from Node's class. */
+  readonly own: boolean;
+  lifted: boolean;
+}
+
+/** What of a response can be shown as it is not. */
+export type Shown = 'headersSent' | 'writableEnded' | 'closed';
+
+const SHOWN = ['headersSent', 'writableEnded', 'closed'] as const satisfies readonly Shown[];
+
+/** Constants, since each property is defined for nearly every request. */
+const SHOWN_AS = { true: { configurable: true, value: true }, false: { configurable: true, value: false } } as const;
+
+/**
+ * By this the veil knows whose it is. A response between which and its kind a veil has lain keeps it:
+ * who has stepped in front of the veil may call it for ever.
+ */
 const COVER = Symbol('cover');
 
 interface Veiled {
   [COVER]?: ResponseCover;
 }
 
+type Members = Record<string, unknown>;
+
 export class ResponseCover {
-  readonly #members: Record<string, unknown>;
-  readonly #base: Record<string, unknown>;
-  readonly #veil: object | undefined;
+  readonly #members: Members;
+  readonly #base: Members;
+  /** None where another one of us has the response already: the veil can serve only one. */
+  readonly #veil: Members | undefined;
+  /** Whether the veil lies between the response and its kind, or its functions are put on the response. */
+  readonly #between: boolean;
   #fronts: Fronts<unknown> | undefined;
   #whose: unknown;
   /** Of `#fronts`, where not all of them are. */
-  #liftedFronts: readonly string[] | undefined;
+  #liftedFronts: string[] | undefined;
   #allLifted = false;
   /** All others: a handful, which a search finds sooner than a map. */
-  readonly #covered: Covered[] = [];
+  #covered: Covered[] | undefined;
   #shown: { [Name in Shown]?: boolean | undefined } | undefined;
-  /** In the order in which they were covered or shown. */
-  readonly #names: string[] = [];
+  /** Of `#covered` and `#shown`, in the order in which they came. */
+  #names: string[] | undefined;
 
   constructor(private readonly response: ServerResponse) {
-    this.#members = response as unknown as Record<string, unknown>;
-    this.#base = Object.getPrototypeOf(response) as Record<string, unknown>;
-    const isNodes = Object.is(this.#base, ServerResponse.prototype);
-    if (isNodes || COVER in response) return; // covered by another one of us already: the veil can serve only one
+    this.#members = response as unknown as Members;
+    this.#base = Object.getPrototypeOf(response) as Members;
+    this.#between = !Object.is(this.#base, ServerResponse.prototype);
+    if (COVER in response) return;
     (response as Veiled)[COVER] = this;
     this.#veil = veilOver(this.#base);
-    Object.setPrototypeOf(response, this.#veil);
+    if (this.#between) Object.setPrototypeOf(response, this.#veil);
   }
 
   /** Puts all of them in front, once. */
   stand<Whose>(fronts: Fronts<Whose>, whose: Whose): void {
     this.#fronts = fronts as Fronts<unknown>;
     this.#whose = whose;
-    for (const name in fronts) {
-      if (this.#veil === undefined || Object.hasOwn(this.response, name)) this.put(name, (...args) => fronts[name]?.(whose, args));
+    for (const name of VEILED) {
+      const front = fronts[name];
+      if (front === undefined) continue;
+      if (this.#veil === undefined || Object.hasOwn(this.response, name)) this.put(name, (...args) => front(whose, args));
+      else if (!this.#between) this.#members[name] = this.#veil[name];
     }
   }
 
   put(name: string, front: Method): void {
     const own = Object.hasOwn(this.response, name);
-    const inPlace = own || this.#veil === undefined || !isVeiled(name);
-    const below = (inPlace ? this.#members : this.#base)[name] as Method;
-    this.#covered.push({ name, front, below, own, lifted: false });
-    this.#names.push(name);
-    if (inPlace) this.#members[name] = front;
+    const veil = own || !isVeiled(name) ? undefined : this.#veil;
+    const placed = veil === undefined ? front : this.#between ? undefined : (veil[name] as Method);
+    const below = (veil === undefined ? this.#members : this.#base)[name] as Method;
+    (this.#covered ??= []).push({ name, front, placed, below, own, lifted: false });
+    this.#note(name);
+    if (placed !== undefined) this.#members[name] = placed;
   }
 
   /** Shows a property as it is not. */
   show(name: Shown, value: boolean): void {
     (this.#shown ??= {})[name] = value;
-    this.#names.push(name);
-    if (this.#veil === undefined || Object.hasOwn(this.response, name)) {
-      Object.defineProperty(this.response, name, { configurable: true, value });
+    this.#note(name);
+    if (this.#veil === undefined || !this.#between || Object.hasOwn(this.response, name)) {
+      Object.defineProperty(this.response, name, SHOWN_AS[`${value}`]);
     }
   }
 
@@ -110,15 +131,14 @@ export class ResponseCover {
 
   /** Uncovers the named members; all of them, without a list. The last goes first, which leaves the response as quick as it was. */
   lift(names?: readonly string[]): void {
-    if (names === undefined) this.#allLifted = true;
-    else if (this.#fronts !== undefined) this.#liftedFronts = [...(this.#liftedFronts ?? []), ...names];
-    for (let i = this.#names.length - 1; i >= 0; i -= 1) {
-      const name = this.#names[i];
-      if (name !== undefined && (names === undefined || names.includes(name))) this.#liftOne(name);
+    if (this.#names !== undefined) {
+      for (let i = this.#names.length - 1; i >= 0; i -= 1) {
+        const name = this.#names[i];
+        if (name !== undefined && (names === undefined || names.includes(name))) this.#liftOne(name);
+      }
     }
-    // Somebody who has changed the prototype since then keeps the veil, which passes everything on.
-    if (names !== undefined || this.#veil === undefined || Object.getPrototypeOf(this.response) !== this.#veil) return;
-    Object.setPrototypeOf(this.response, this.#base);
+    this.#liftFronts(names);
+    if (names === undefined) this.#liftVeil();
   }
 
   /**
@@ -126,11 +146,15 @@ export class ResponseCover {
    *
    * @internal
    */
-  veiled(name: string, on: unknown, args: readonly unknown[]): unknown {
+  veiled(name: VeiledName, on: unknown, args: readonly unknown[]): unknown {
     const covered = this.#covering(name);
-    if (covered !== undefined && !covered.lifted) return Reflect.apply(covered.front, on, args);
-    const front = covered === undefined && !this.#allLifted && !this.#liftedFronts?.includes(name) ? this.#fronts?.[name] : undefined;
-    return front === undefined ? Reflect.apply(this.#base[name] as Method, on, args) : front(this.#whose, args);
+    if (covered === undefined) {
+      const front = this.#allLifted || this.#liftedFronts?.includes(name) ? undefined : this.#fronts?.[name];
+      if (front !== undefined) return front(this.#whose, args);
+    } else if (!covered.lifted && covered.placed !== covered.front) {
+      return Reflect.apply(covered.front, on, args);
+    }
+    return Reflect.apply(this.#base[name] as Method, on, args);
   }
 
   /** @internal */
@@ -138,8 +162,15 @@ export class ResponseCover {
     return this.#shown?.[name];
   }
 
+  #note(name: string): void {
+    if (this.#names === undefined) this.#names = [name];
+    else this.#names.push(name);
+  }
+
   #covering(name: string): Covered | undefined {
-    return this.#covered.findLast((covered) => covered.name === name);
+    if (this.#covered === undefined) return undefined;
+    for (let i = this.#covered.length - 1; i >= 0; i -= 1) if (this.#covered[i]?.name === name) return this.#covered[i];
+    return undefined;
   }
 
   #liftOne(name: string): void {
@@ -152,23 +183,45 @@ export class ResponseCover {
     if (covered === undefined || covered.lifted) return;
     covered.lifted = true;
     // Somebody who has stepped in front of us since then calls us, and we pass the call on.
-    if (!Object.hasOwn(this.response, name) || this.#members[name] !== covered.front) return;
+    if (covered.placed === undefined || !Object.hasOwn(this.response, name) || this.#members[name] !== covered.placed) return;
     if (covered.own) this.#members[name] = covered.below;
     else Reflect.deleteProperty(this.response, name);
+  }
+
+  #liftFronts(names: readonly string[] | undefined): void {
+    if (this.#fronts === undefined || this.#allLifted) return;
+    if (names === undefined) this.#allLifted = true;
+    for (let i = VEILED.length - 1; i >= 0; i -= 1) {
+      const name = VEILED[i];
+      if (name === undefined || !(name in this.#fronts) || (names !== undefined && !names.includes(name))) continue;
+      if (names !== undefined) (this.#liftedFronts ??= []).push(name);
+      const isOurs = this.#members[name] === this.#veil?.[name] && Object.hasOwn(this.response, name);
+      if (isOurs) Reflect.deleteProperty(this.response, name);
+    }
+  }
+
+  #liftVeil(): void {
+    if (this.#veil === undefined) return;
+    if (!this.#between) {
+      if ((this.response as Veiled)[COVER] === this) Reflect.deleteProperty(this.response, COVER);
+    } else if (Object.getPrototypeOf(this.response) === this.#veil) {
+      // Somebody who has changed the prototype since then keeps the veil, which passes everything on.
+      Object.setPrototypeOf(this.response, this.#base);
+    }
   }
 }
 
 /** A cache of what a prototype alone decides. */
-const veils = new WeakMap<object, object>();
+const veils = new WeakMap<object, Members>();
 
-function veilOver(base: Record<string, unknown>): object {
+function veilOver(base: Members): Members {
   let veil = veils.get(base);
   if (veil === undefined) veils.set(base, (veil = makeVeil(base)));
   return veil;
 }
 
-function makeVeil(base: Record<string, unknown>): object {
-  const veil = Object.create(base) as Record<string, unknown>;
+function makeVeil(base: Members): Members {
+  const veil = Object.create(base) as Members;
   for (const name of VEILED) {
     veil[name] = function (this: Veiled, ...args: unknown[]): unknown {
       const cover = this[COVER];

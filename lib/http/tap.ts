@@ -13,13 +13,17 @@ import { ApplicationView, headersSentError } from './application-view.js';
 import { DrainRelay } from './drain-relay.js';
 import { KeptParts } from './kept-parts.js';
 import { Patience } from './patience.js';
+import { standingHeaders } from './replay.js';
 import { ResponseCover, type Fronts } from './response-cover.js';
 import type { AnswerHead, Instead, ResponseTap, TapHooks, TapOptions } from './response-tap.js';
 import { AnswerSources } from './stream-shield.js';
 import { Wire } from './wire.js';
 import { lastPart, setWrittenHead, writtenPart, type Callback } from './written-parts.js';
 
-type Phase = 'holding' | 'held' | 'asking' | 'pouring' | 'flowing' | 'ending' | 'dropping' | 'over';
+/** A hook has been asked, and its answer says what comes next. */
+type Deciding = 'held' | 'asking' | 'ending';
+
+type Phase = Deciding | 'holding' | 'pouring' | 'flowing' | 'dropping' | 'over';
 
 /** For a hook that failed. Why it did is for its own log, never for the client. */
 const FAILED: Instead = {
@@ -58,7 +62,7 @@ export class Tap implements ResponseTap {
     this.#cover = new ResponseCover(response);
     this.#view = new ApplicationView(response, this.#cover);
     this.#drain = new DrainRelay(response, this.#cover);
-    this.#wire = new Wire(response, this.#cover, Object.assign(response.getHeaders(), options.pendingHeaders));
+    this.#wire = new Wire(response, this.#cover, standingHeaders(response, options.pendingHeaders));
     this.#cover.stand(Tap.#fronts, this);
     if (this.#view.closeWithheld) this.#clientGone();
     // A response that queues behind others on its connection is not told when that closes.
@@ -105,11 +109,12 @@ export class Tap implements ResponseTap {
     setWrittenHead(this.response, args);
     this.#head = { status: this.response.statusCode, headers: this.response.getHeaders() };
     this.#view.showHeadSent();
-    if (this.#hasTrailers || isUnholdable(this.#head)) this.#ask(this.#head);
+    if (this.#hasTrailers || isUnholdable(this.#head)) void this.#decide('asking');
     return this.response;
   }
 
   #flushHeaders(): unknown {
+    if (this.#phase === 'ending') return undefined; // what has not been sent yet goes with the last bytes
     if (!this.#conceals) return this.#cover.below('flushHeaders', []);
     this.#flushAsked = true;
     this.#knownHead();
@@ -118,7 +123,7 @@ export class Tap implements ResponseTap {
 
   #addTrailers(args: readonly unknown[]): unknown {
     this.#hasTrailers = true;
-    if (this.#phase === 'holding' && this.#head) this.#ask(this.#head);
+    if (this.#phase === 'holding' && this.#head) void this.#decide('asking');
     return this.#cover.below('addTrailers', args); // Node notes them down and sends nothing yet
   }
 
@@ -187,7 +192,7 @@ export class Tap implements ResponseTap {
     }
     this.#kept.add(bytes, callback);
     this.#stalled = true;
-    if (this.#phase === 'holding') this.#ask(head);
+    if (this.#phase === 'holding') void this.#decide('asking');
     return false;
   }
 
@@ -201,53 +206,47 @@ export class Tap implements ResponseTap {
     this.#view.showEnded();
     if (callback) this.response.once('finish', callback);
     this.#endCallback = callback;
-    if (this.#phase === 'holding') this.#hold(head, truncated);
+    if (this.#phase === 'holding') void this.#decide('held', truncated);
     else if (this.#phase === 'flowing') this.#endFlow();
-  }
-
-  #hold({ status, headers }: AnswerHead, truncated: boolean): void {
-    void this.#decide(
-      'held',
-      () => this.hooks.held({ status, headers, body: this.#kept.joined(), truncated }),
-      (instead) => this.#leave(() => (instead ? this.#wire.answer(instead) : this.#wire.end(this.#kept.joined()))),
-    );
-  }
-
-  #ask(head: AnswerHead): void {
-    void this.#decide(
-      'asking',
-      () => this.hooks.unholdable(head),
-      (instead) => (instead ? this.#replace(instead) : this.#startPouring()),
-    );
   }
 
   #endFlow(): void {
     // A single part goes with the end, so the head may still be waiting too: a framework that saw it unsent would answer again.
     if (!this.response.headersSent) this.#view.showHeadSent();
-    void this.#decide(
-      'ending',
-      () => this.hooks.flowed(),
-      (failed) => this.#leave(() => (failed ? this.#wire.cut() : this.#wire.end(this.#kept.joined()))),
-    );
+    void this.#decide('ending');
   }
 
   /**
-   * Asks a hook, and goes on from there unless something else has come of it meanwhile. A hook that
-   * failed must neither leave the client waiting nor let an answer out.
+   * Asks the hook of a phase, and goes on from there unless something else has come of it meanwhile. A
+   * hook that failed must neither leave the client waiting nor let an answer out.
    */
-  async #decide(
-    phase: 'held' | 'asking' | 'ending',
-    ask: () => Promise<Instead | undefined | void>,
-    goOn: (instead: Instead | undefined) => void,
-  ): Promise<void> {
+  async #decide(phase: Deciding, truncated = false): Promise<void> {
     this.#phase = phase;
     let instead: Instead | undefined;
     try {
-      instead = (await ask()) ?? undefined;
+      instead = (await this.#consult(phase, truncated)) ?? undefined;
     } catch {
       instead = FAILED;
     }
-    if (this.#phase === phase) goOn(instead);
+    if (this.#phase === phase) this.#goOn(phase, instead);
+  }
+
+  #consult(phase: Deciding, truncated: boolean): Promise<Instead | undefined | void> {
+    if (phase === 'ending') return this.hooks.flowed();
+    const head = this.#knownHead();
+    if (phase === 'asking') return this.hooks.unholdable(head);
+    return this.hooks.held({ status: head.status, headers: head.headers, body: this.#kept.joined(), truncated });
+  }
+
+  #goOn(phase: Deciding, instead: Instead | undefined): void {
+    switch (phase) {
+      case 'held':
+        return this.#leave(() => (instead ? this.#wire.answer(instead) : this.#wire.end(this.#kept.joined())));
+      case 'asking':
+        return instead ? this.#replace(instead) : this.#startPouring();
+      case 'ending':
+        return this.#leave(() => (instead ? this.#wire.cut() : this.#wire.end(this.#kept.joined())));
+    }
   }
 
   // How it leaves:
@@ -324,11 +323,11 @@ export class Tap implements ResponseTap {
     this.#stalled = false;
   }
 
-  /** Only `write`, `end`, `destroy` and the events are still watched. */
+  /** Only `flushHeaders`, `write`, `end`, `destroy` and the events are still watched. */
   #stepAside(): void {
     this.#view.reveal();
     if (this.#ended) this.#view.showEnded();
-    this.#cover.lift(['addTrailers', 'flushHeaders', 'writeHead']);
+    this.#cover.lift(['addTrailers', 'writeHead']);
     this.#sources?.lift();
   }
 

@@ -42,7 +42,7 @@ export function setWrittenHead(response: ServerResponse, args: readonly unknown[
 }
 
 function setNamedHeaders(response: ServerResponse, headers: OutgoingHttpHeaders): void {
-  for (const name of Object.keys(headers)) if (name) response.setHeader(name, headers[name] as string);
+  for (const name in headers) if (name && Object.hasOwn(headers, name)) response.setHeader(name, headers[name] as string);
 }
 
 /** A list may name a field more than once, and means it. */

@@ -2,7 +2,7 @@
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { ResponseCover } from '../../lib/http/response-cover.js';
+import { ResponseCover, type Fronts } from '../../lib/http/response-cover.js';
 import { traces } from './support/raw-http.js';
 
 let response: ServerResponse;
@@ -108,5 +108,61 @@ describe.each(["Node's", "a framework's"] as const)('a cover of a response of %s
     first.lift();
     expect([response.headersSent, response.writableEnded]).toEqual([false, false]);
     expect(traces(response)).toEqual(before);
+  });
+
+  const FRONTS: Fronts<string> = {
+    writeHead: (whose) => calls.push(`${whose}: writeHead`),
+    end: (whose) => calls.push(`${whose}: end`),
+    setHeader: (whose) => calls.push(`${whose}: setHeader`),
+  };
+
+  it('leaves not even a mark by which it would be known on a response of Node’s kind', () => {
+    const before = Object.getOwnPropertySymbols(response);
+    const cover = new ResponseCover(response);
+    cover.stand(FRONTS, 'ours');
+    cover.lift();
+    if (kind === "Node's") expect(Object.getOwnPropertySymbols(response)).toEqual(before);
+    expect(traces(response)).toMatchObject({ own: [] });
+  });
+
+  it('is called no more by whoever took a member off the response while it stood', () => {
+    const cover = new ResponseCover(response);
+    cover.stand(FRONTS, 'ours');
+    const { setHeader, writeHead } = response;
+    cover.lift(['writeHead']);
+    writeHead.call(response, 202);
+    setHeader.call(response, 'x-a', 'a');
+    expect([calls, response.statusCode]).toEqual([['ours: setHeader'], 202]);
+    cover.lift();
+    expect(() => setHeader.call(response, 'x-a', 'a')).toThrow(expect.objectContaining({ code: 'ERR_HTTP_HEADERS_SENT' }));
+    expect(calls).toEqual(['ours: setHeader']);
+  });
+
+  it('stands before a middleware that stepped in front of an earlier one, and before nothing twice', () => {
+    const earlier = new ResponseCover(response);
+    earlier.stand(FRONTS, 'earlier');
+    const { setHeader } = response;
+    response.setHeader = ((...args: Parameters<typeof setHeader>) => setHeader.apply(response, args)) as typeof setHeader;
+    earlier.lift();
+    const cover = new ResponseCover(response);
+    cover.stand(FRONTS, 'ours');
+    response.setHeader('x-a', 'a');
+    cover.below('setHeader', ['x-b', 'b']);
+    expect([calls, { ...response.getHeaders() }]).toEqual([['ours: setHeader'], { 'x-b': 'b' }]);
+  });
+
+  it.each(['first', 'second'])('goes on standing when of two the %s leaves before the other', (leaving) => {
+    const first = new ResponseCover(response);
+    first.stand(FRONTS, 'first');
+    const second = new ResponseCover(response);
+    second.stand({ setHeader: (_whose, args) => second.below('setHeader', args) }, undefined);
+    (leaving === 'first' ? first : second).lift();
+    response.setHeader('x-a', 'a');
+    const reached = leaving === 'first' ? [] : ['first: setHeader'];
+    expect([calls, { ...response.getHeaders() }]).toEqual([reached, leaving === 'first' ? { 'x-a': 'a' } : {}]);
+    (leaving === 'first' ? second : first).lift();
+    response.setHeader('x-b', 'b');
+    expect(response.getHeader('x-b')).toBe('b');
+    expect(calls).toEqual(reached);
   });
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
+import { createServer, ServerResponse, type IncomingMessage } from 'node:http';
 import { finished, pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it } from '@jest/globals';
@@ -405,6 +405,38 @@ describe('letting through', () => {
     expect(await send(port)).toMatchObject({ status: 200, text: 'mine' });
   });
 
+  it('does not cut off what is still on its way, when the hook decides afterwards', async () => {
+    const large = Buffer.alloc(32 * 1024 * 1024, 'x'); // more than sockets hold
+    const decision = deferred<Instead>();
+    const port = await serve(
+      new NotingHooks({ held: () => decision.promise }),
+      (response, tapped) => {
+        response.end(large);
+        tapped.letThrough();
+      },
+      { maxBodyBytes: large.length },
+    );
+    const [response] = (await once(open(port), 'response')) as [IncomingMessage]; // nobody reads yet
+    decision.resolve(conflict);
+    await turns();
+    expect((await read(response)).body).toHaveLength(large.length);
+  });
+
+  it('leaves an application that is still writing alone, when the hook decides afterwards', async () => {
+    const decision = deferred<Instead>();
+    const port = await serve(
+      new NotingHooks({ unholdable: () => decision.promise }),
+      (response, tapped) => {
+        response.write('longer than that');
+        tapped.letThrough();
+        decision.resolve(conflict);
+        void turns().then(() => response.end(', and more'));
+      },
+      { maxBodyBytes: 8 },
+    );
+    expect(await send(port)).toMatchObject({ status: 200, text: 'longer than that, and more' });
+  });
+
   it('really ends the head of a response that was flushed and then left alone', async () => {
     const port = await serve(new NotingHooks(), (response, tapped) => {
       response.flushHeaders();
@@ -444,6 +476,103 @@ describe('an application that gives up', () => {
     await once(open(port), 'error');
     await turns();
     expect(hooks.calls).toEqual(['held']);
+  });
+});
+
+/** Where Node itself, and libraries that look beneath its accessors, see that a head has been sent. */
+function headOf(response: ServerResponse | undefined): unknown {
+  return response && (response as unknown as { _header: unknown })._header;
+}
+
+describe('the head of an answer that has not left', () => {
+  it('is there for libraries that look where Node keeps it, but the answer is not finished', async () => {
+    const seen: unknown[] = [];
+    const port = await serve(new NotingHooks(), (response) => {
+      seen.push(headOf(response));
+      response.end('x');
+      seen.push(typeof headOf(response), response.finished, response.writableFinished);
+      expect(() => response.setHeaders(new Map([['x', 'y']]))).toThrow(expect.objectContaining({ code: 'ERR_HTTP_HEADERS_SENT' }));
+    });
+    expect(await send(port)).toMatchObject({ status: 200, text: 'x' });
+    expect(seen).toEqual([null, 'string', false, false]);
+  });
+
+  it.each([null, ''])('is %j again before anything is sent, if it was that before', async (before) => {
+    const seen: unknown[] = [];
+    server = await RawServer.start((_request, response) => {
+      Object.assign(response, { _header: before });
+      const { end } = response;
+      response.end = ((...args: Parameters<typeof end>) => {
+        seen.push(headOf(response), response.headersSent);
+        return end.apply(response, args);
+      }) as typeof end;
+      tap(response, new NotingHooks());
+      response.end('x');
+    });
+    expect(await send(server.port)).toMatchObject({ status: 200, text: 'x' });
+    expect(seen).toEqual([before, false]);
+  });
+
+  it.each<[string, (response: ServerResponse) => void]>([
+    ['gives up', (response) => response.destroy()],
+    ['has an end that fails beneath', (response) => response.end('x')],
+  ])('is gone when the application %s', async (_name, handler) => {
+    let tapped: ServerResponse | undefined;
+    server = await RawServer.start((_request, response) => {
+      tapped = response;
+      response.end = () => {
+        throw new Error('a middleware of somebody');
+      };
+      tap(response, new NotingHooks());
+      response.writeHead(200);
+      handler(response);
+    });
+    await once(open(server.port), 'error');
+    expect([headOf(tapped), tapped?.headersSent]).toEqual([null, false]);
+  });
+
+  it('is shown to an application whose responses have ways of their own', async () => {
+    class Other extends ServerResponse {}
+    Object.defineProperty(Other.prototype, 'headersSent', { get: () => false });
+    const decision = deferred<undefined>();
+    server = await RawServer.of(
+      createServer({ ServerResponse: Other }, (_request, response) => {
+        tap(response, new NotingHooks({ held: () => decision.promise }));
+        response.end('x');
+        expect(response.headersSent).toBe(true);
+        expect(() => response.setHeader('x', 'y')).toThrow(expect.objectContaining({ code: 'ERR_HTTP_HEADERS_SENT' }));
+        decision.resolve(undefined);
+      }),
+    );
+    expect(await send(server.port)).toMatchObject({ status: 200, text: 'x' });
+  });
+
+  it('is not what leaves when it is flushed while the last bytes wait', async () => {
+    const decision = deferred();
+    const ending = deferred();
+    const hooks = new NotingHooks({
+      flowed: () => {
+        ending.resolve();
+        return decision.promise;
+      },
+    });
+    let tapped: ServerResponse | undefined;
+    const port = await serve(hooks, (response) => (tapped = response).end('longer than that'), { maxBodyBytes: 8 });
+    const answer = send(port);
+    await ending.promise;
+    expect(tapped?.headersSent).toBe(true);
+    tapped?.flushHeaders();
+    expect(() => tapped?.writeHead(500)).toThrow(expect.objectContaining({ code: 'ERR_HTTP_HEADERS_SENT' }));
+    decision.resolve();
+    expect(await answer).toMatchObject({ status: 200, text: 'longer than that' });
+  });
+
+  it('has what was set by a name that every object knows, and another answer has not', async () => {
+    const port = await serve(new NotingHooks({ held: () => Promise.resolve(conflict) }), (response) => {
+      response.setHeader('constructor', 'secret');
+      response.end('x');
+    });
+    expect(Object.hasOwn((await send(port)).headers, 'constructor')).toBe(false);
   });
 });
 
