@@ -1,6 +1,7 @@
 /** What Postgres' own catalogue tells an operator of the server and of our tables, whether they are there or not. */
+import { textArray } from './arrays.js';
 import { catalogue as statements } from './statements.js';
-import type { Deadline, Session, Statement } from './session.js';
+import type { Deadline, Session, Statement, Value } from './session.js';
 import { tablesIn } from './table-name.js';
 
 export interface Server {
@@ -33,14 +34,14 @@ export class Catalogue {
   ) {}
 
   async server(): Promise<Server> {
-    const [row] = await this.#rows<{ version: string; number: number; read_only: boolean; now: number }>(statements.server, []);
+    const [row] = await this.#rows(statements.server, []);
     const { version, number, read_only: readOnly, now } = row!;
     return { version, number, readOnly, now: new Date(now) };
   }
 
   /** Those of `names` that the schema has. */
   async relations(names: readonly string[]): Promise<ReadonlySet<string>> {
-    return new Set(await this.#names(statements.relations, [this.schema, names]));
+    return new Set(await this.#names(statements.relations, [this.schema, textArray(names)]));
   }
 
   async schemasWith(relation: string): Promise<readonly string[]> {
@@ -50,21 +51,18 @@ export class Catalogue {
   /** Of tables that are there. */
   async sizes(): Promise<Sizes> {
     const { records, steps } = tablesIn(this.schema);
-    const [row] = await this.#rows<Record<'records' | 'records_indexes' | 'steps' | 'steps_indexes', number>>(statements.sizes, [
-      records,
-      steps,
-    ]);
+    const [row] = await this.#rows(statements.sizes, [records, steps]);
     return {
       records: { table: row!.records, indexes: row!.records_indexes },
       steps: { table: row!.steps, indexes: row!.steps_indexes },
     };
   }
 
-  async #names(statement: Statement, values: readonly unknown[]): Promise<readonly string[]> {
-    return (await this.#rows<{ readonly name: string }>(statement, values)).map(({ name }) => name);
+  async #names(statement: Statement<{ readonly name: string }>, values: readonly Value[]): Promise<readonly string[]> {
+    return (await this.#rows(statement, values)).map(({ name }) => name);
   }
 
-  async #rows<Row>(statement: Statement, values: readonly unknown[]): Promise<readonly Row[]> {
-    return (await this.session.run<Row>(statement, values, this.patience())).rows;
+  async #rows<Row>(statement: Statement<Row>, values: readonly Value[]): Promise<readonly Row[]> {
+    return (await this.session.run(statement, values, this.patience())).rows;
   }
 }

@@ -1,9 +1,9 @@
 /** How the end of a record goes over the line within a transaction, whichever statement writes it. */
 import type { LastWrite } from '../contract/transaction.js';
 import { writeHeaders } from './rows.js';
-import type { TripValue } from './trip.js';
+import type { Value } from './session.js';
 
-export function valuesOf(last: LastWrite): readonly TripValue[] {
+export function valuesOf(last: LastWrite): readonly Value[] {
   const { id, owner } = last.ownership;
   switch (last.kind) {
     case 'complete':

@@ -4,12 +4,13 @@
  * of the statements it runs, except that each of them may be sent twice (see statements.ts).
  */
 import pg from 'pg';
-import type { PoolClient, PoolConfig, QueryResult } from 'pg';
+import type { PoolClient, PoolConfig } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable } from '../contract/errors.js';
 import { GaveUp } from './patience.js';
 import { isTransient } from './postgres-error.js';
-import type { Answer, Deadline, Session, Statement } from './session.js';
+import type { Answer, Deadline, Session, Statement, Value } from './session.js';
+import { Trip, type TripAnswer } from './trip.js';
 
 export interface ConnectionOptions {
   readonly connection: PoolConfig;
@@ -25,45 +26,29 @@ export interface PgSessionOptions extends ConnectionOptions {
   readonly poolSize: number;
 }
 
-/**
- * Our own reading of the text format, since an application may have changed the driver's
- * process-wide parsers (for `int8` or for dates that is common). Other types stay strings.
- */
-const PARSERS: Readonly<Record<number, (text: string) => unknown>> = {
-  16: (text) => text === 't', // bool
-  20: Number, // int8: counts only
-  21: Number, // int2
-  23: Number, // int4
-  701: Number, // float8
-};
-const asText = (text: string): unknown => text;
-const types = { getTypeParser: (oid: number) => PARSERS[oid] ?? asText };
-
 export class PgSession implements Session {
   private readonly pool: pg.Pool;
-  /** Connections that have served before, and so may have died of old age since. */
-  private readonly served = new WeakSet<PoolClient>();
-  private readonly underWay = new Set<(reason: GaveUp) => void>();
+  private readonly underWay: UnderWay;
   private closed: Promise<void> | undefined;
 
   constructor(private readonly options: PgSessionOptions) {
     const { poolSize } = options;
     this.pool = new pg.Pool({ ...connectionSettings(options), max: poolSize, min: 0, allowExitOnIdle: true }); // an idle connection keeps no finished process alive
     this.pool.on('error', () => undefined); // an idle connection broke: the pool has dropped it, and the next call makes a new one
+    this.underWay = { pool: this.pool, served: new WeakSet(), attempts: new Set(), options };
   }
 
-  async run<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Answer<Row>> {
+  async run<Row>(statement: Statement<Row>, values: readonly Value[], deadline: Deadline): Promise<Answer<Row>> {
     for (let repeats = 0; ; repeats += 1) {
-      const client = await this.connect(deadline, repeats === 0);
-      const reused = this.served.has(client);
-      this.served.add(client);
+      const attempt = new Attempt(this.underWay, statement, values);
       try {
-        return await this.send<Row>(client, statement, values, deadline);
-      } catch (error) {
+        return await attempt.within(deadline);
+      } catch (cause) {
+        if (!attempt.isSent) throw new StoreUnavailable({ cause, unsent: repeats === 0 });
         // After a restart of Postgres every idle connection is dead, and each shows it at its first use only.
         // A serialization failure, which comes with a stricter default isolation, has undone the statement.
-        const again = isTransient(error) || (reused && isBroken(error));
-        if (!again || repeats > this.options.poolSize) throw new StoreUnavailable({ cause: error });
+        const again = isTransient(cause) || (attempt.isReused && isBroken(cause));
+        if (!again || repeats > this.options.poolSize) throw new StoreUnavailable({ cause });
       }
     }
   }
@@ -75,75 +60,104 @@ export class PgSession implements Session {
 
   private async shut(): Promise<void> {
     const reason = new GaveUp('The store was closed.');
-    for (const giveUp of this.underWay) giveUp(reason);
-    await this.pool.end();
-  }
-
-  private async connect(deadline: Deadline, unsent: boolean): Promise<PoolClient> {
-    try {
-      return await this.inTime<PoolClient>(
-        deadline,
-        (done) => this.pool.connect(done),
-        (late) => late.release(), // somebody else may be waiting for it
-      );
-    } catch (error) {
-      throw new StoreUnavailable({ cause: error, unsent });
-    }
-  }
-
-  private async send<Row>(client: PoolClient, statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Answer<Row>> {
-    client.on('error', ignored);
-    try {
-      this.options.onStatement?.(statement.name);
-      const name = this.options.preparedStatements ? statement.name : undefined;
-      const query = { name, text: statement.text, values: [...values], types };
-      const result = await this.inTime<QueryResult>(deadline, (done) => client.query(query, done));
-      client.release();
-      const { processID: backend } = client as { readonly processID?: number };
-      return { rows: result.rows as Row[], count: result.rowCount ?? 0, backend };
-    } catch (error) {
-      // An answer may still come, or the server is on its way down or has become a standby: nobody gets this connection again.
-      client.release(true);
-      throw error;
-    } finally {
-      client.off('error', ignored);
-    }
-  }
-
-  /**
-   * Waits for what is begun until the deadline or `close`. What comes of it after that concerns nobody,
-   * but for whoever `late` tells. The driver is called back rather than awaited: it would make two
-   * promises more of every call, and three of every connection.
-   */
-  private inTime<T>(deadline: Deadline, begin: (done: Done<T>) => void, late?: (value: T) => void): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      let isOver = false;
-      const end = (): void => {
-        isOver = true;
-        cancel();
-        this.underWay.delete(giveUp);
-      };
-      const giveUp = (reason: GaveUp): void => {
-        end();
-        reject(reason);
-      };
-      const cancel = this.options.clock.after(deadline.leftMs(), () => giveUp(new GaveUp('Postgres did not answer in time.')));
-      this.underWay.add(giveUp);
-      begin((error, value) => {
-        if (isOver) {
-          if (value !== undefined) late?.(value);
-          return;
-        }
-        end();
-        if (error) reject(error);
-        else resolve(value!);
-      });
-    });
+    const ended = this.pool.end();
+    for (const attempt of this.underWay.attempts) attempt.fail(reason);
+    await ended;
   }
 }
 
-/** As the driver calls back: one of the two. */
-type Done<T> = (error: Error | undefined | null, value?: T) => void;
+/** What all attempts of a session have in common. */
+interface UnderWay {
+  readonly pool: pg.Pool;
+  /** Connections that have served before, and so may have died of old age since. */
+  readonly served: WeakSet<PoolClient>;
+  readonly attempts: Set<{ fail(reason: GaveUp): void }>;
+  readonly options: ConnectionOptions;
+}
+
+/**
+ * A statement's way to a connection, on it to Postgres, and back. It is over when it is answered, has failed,
+ * or is given up, at the deadline or at `close`; what comes of it after that concerns nobody. Pool and driver
+ * call back and are not awaited: they would make two promises more of every call, and three of every connection.
+ */
+class Attempt<Row> {
+  /** The connection served before. */
+  isReused = false;
+  #client: PoolClient | undefined;
+  #isOver = false;
+  #cancelTimer!: () => void;
+  #resolve!: (answer: Answer<Row>) => void;
+  #reject!: (cause: unknown) => void;
+
+  constructor(
+    private readonly underWay: UnderWay,
+    private readonly statement: Statement<Row>,
+    private readonly values: readonly Value[],
+  ) {}
+
+  /** It may have reached Postgres. */
+  get isSent(): boolean {
+    return this.#client !== undefined;
+  }
+
+  within(deadline: Deadline): Promise<Answer<Row>> {
+    const { pool, attempts, options } = this.underWay;
+    return new Promise<Answer<Row>>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#cancelTimer = options.clock.after(deadline.leftMs(), () => this.fail(new GaveUp('Postgres did not answer in time.')));
+      attempts.add(this);
+      pool.connect((error, client) => {
+        if (error) this.fail(error);
+        else this.#send(client!);
+      });
+    });
+  }
+
+  #send(client: PoolClient): void {
+    if (this.#isOver) return client.release(); // somebody else may be waiting for it
+    const { served, options } = this.underWay;
+    this.#client = client;
+    this.isReused = served.has(client);
+    if (!this.isReused) {
+      served.add(client);
+      client.on('error', ignored);
+    }
+    try {
+      options.onStatement?.(this.statement.name);
+      const trip = new Trip([{ statement: this.statement, values: this.values }], options.preparedStatements);
+      trip.on(
+        client,
+        (answer) => this.#answered(client, answer),
+        (error) => this.fail(error),
+      );
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  #answered(client: PoolClient, { rows, count }: TripAnswer): void {
+    if (this.#isOver) return;
+    this.#end();
+    client.release();
+    const { processID: backend } = client as { readonly processID?: number };
+    this.#resolve({ rows: rows as readonly Row[], count, backend });
+  }
+
+  fail(cause: unknown): void {
+    if (this.#isOver) return;
+    this.#end();
+    // An answer may still come, or the server is on its way down or has become a standby: nobody gets this connection again.
+    this.#client?.release(true);
+    this.#reject(cause);
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.#cancelTimer();
+    this.underWay.attempts.delete(this);
+  }
+}
 
 /** Of a connection of the module's own, wherever it is kept. */
 export function connectionSettings({ connection, connectTimeoutMs }: ConnectionOptions): PoolConfig {

@@ -23,6 +23,7 @@ import type {
 import type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
 import type { IdempotencyStore, Lease, StoreFindings, StoreNeeds } from '../contract/store.js';
 import type { RecordTransaction, TransactionSettings } from '../contract/transaction.js';
+import { floatArray, plainArray } from './arrays.js';
 import { HeldRows } from './held-rows.js';
 import { Notifications } from './notifications.js';
 import { PgSession } from './pg-session.js';
@@ -38,21 +39,11 @@ import {
   type SharedWrites,
 } from './shared-writes.js';
 import { assertAgrees, connectionLimit, foundRecord, readHeaders, recordedStep, recordSummary, storeStats, writeHeaders } from './rows.js';
-import type {
-  ClaimRow,
-  ConnectionsRow,
-  LapsedRow,
-  LimitedClaimRow,
-  RecordRow,
-  StandingRow,
-  StatsRow,
-  StepRow,
-  SummaryRow,
-} from './rows.js';
-import { deadlineIn, type Answer, type Deadline, type Session, type Statement } from './session.js';
+import type { ClaimRow, LimitedClaimRow, PageRow, RecordRow, RemovedRow, StandingRow, SummaryRow } from './rows.js';
+import { deadlineIn, type Answer, type Deadline, type Session, type Statement, type Value } from './session.js';
 import { statements, type Statements } from './statements.js';
 import { tablesIn, type Tables } from './table-name.js';
-import { assertFits, type ShapeRow } from './table-shape.js';
+import { assertFits } from './table-shape.js';
 import { Transactions, type Application } from './transactions.js';
 
 export type { Application };
@@ -163,10 +154,10 @@ export class PostgresStore implements IdempotencyStore {
     const { claim: durable, claimUnflushed, claimWithin, claimWithinUnflushed } = this.sql;
     if (claim.maxLiveKeys !== undefined) {
       const values = [...claimValues(claim), claim.maxLiveKeys];
-      return this.one<LimitedClaimRow>(claim.durable ? claimWithin : claimWithinUnflushed, values, deadline);
+      return this.one(claim.durable ? claimWithin : claimWithinUnflushed, values, deadline);
     }
     if (this.shared !== undefined) return this.shared[claim.durable ? 'claims' : 'unflushedClaims'].run(claim, deadline);
-    return this.one<ClaimRow>(claim.durable ? durable : claimUnflushed, claimValues(claim), deadline);
+    return this.one(claim.durable ? durable : claimUnflushed, claimValues(claim), deadline);
   }
 
   private async takeExpired(claim: Claim, deadline: Deadline): Promise<boolean> {
@@ -182,7 +173,7 @@ export class PostgresStore implements IdempotencyStore {
   async takeOver(claim: Claim, from: FoundRecord, withinMs: number): Promise<TakeOverResult> {
     const deadline = deadlineIn(this.clock, withinMs);
     const values = [claim.id, from.owner, claim.owner, claim.leaseMs];
-    const taken = await this.one<{ readonly attempt: number }>(this.sql.takeOver, values, deadline);
+    const taken = await this.one(this.sql.takeOver, values, deadline);
     if (taken !== undefined) return { kind: 'taken', attempt: taken.attempt };
     const row = await this.successor(claim.id, deadline);
     if (row !== undefined && isHeldBy(claim, row)) return { kind: 'taken', attempt: row.attempt };
@@ -204,7 +195,7 @@ export class PostgresStore implements IdempotencyStore {
     return this.settle(ownership, this.sql.seal, [ownership.id, ownership.owner, status, retentionMs], deadlineIn(this.clock, withinMs));
   }
 
-  private async settle({ id, owner }: Ownership, statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Settled> {
+  private async settle({ id, owner }: Ownership, statement: Statement, values: readonly Value[], deadline: Deadline): Promise<Settled> {
     const { count } = await this.session.run(statement, values, deadline);
     if (count === 1) return SETTLED;
 
@@ -214,20 +205,16 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private successor(id: string, deadline: Deadline): Promise<RecordRow | undefined> {
-    return this.one<RecordRow>(this.sql.successor, [id], deadline);
+    return this.one(this.sql.successor, [id], deadline);
   }
 
   async release({ id, owner }: Ownership, retentionMs: number, withinMs: number): Promise<Released> {
-    const row = await this.one<{ readonly released: 'freed' | 'opened' }>(
-      this.sql.release,
-      [id, owner, retentionMs],
-      deadlineIn(this.clock, withinMs),
-    );
+    const row = await this.one(this.sql.release, [id, owner, retentionMs], deadlineIn(this.clock, withinMs));
     return row?.released ?? 'absent';
   }
 
   async steps({ id, owner }: Ownership, withinMs: number): Promise<readonly RecordedStep[]> {
-    const { rows } = await this.session.run<StepRow>(this.sql.steps, [id, owner], deadlineIn(this.clock, withinMs));
+    const { rows } = await this.session.run(this.sql.steps, [id, owner], deadlineIn(this.clock, withinMs));
     return rows.map(recordedStep);
   }
 
@@ -255,7 +242,7 @@ export class PostgresStore implements IdempotencyStore {
     const asked =
       step === undefined ? { statement: this.sql.outcome, values } : { statement: this.sql.outcomeOfStep, values: [...values, step] };
     try {
-      const row = await this.one<{ readonly settled: boolean }>(asked.statement, asked.values, deadline);
+      const row = await this.one(asked.statement, asked.values, deadline);
       if (row === undefined) return step === undefined ? 'rolled-back' : undefined;
       return row.settled ? 'committed' : 'rolled-back';
     } catch (error) {
@@ -286,8 +273,13 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   private async prolongTogether(leases: readonly Lease[], deadline: Deadline): Promise<{ owned: string[]; passedBy: readonly Lease[] }> {
-    const columns = [leases.map(({ id }) => id), leases.map(({ owner }) => owner), leases.map(({ leaseMs }) => leaseMs), leases.length];
-    const { rows } = await this.session.run<{ readonly id: string; readonly renewed: boolean }>(this.sql.renew, columns, deadline);
+    const columns = [
+      plainArray(leases.map(({ id }) => id)),
+      plainArray(leases.map(({ owner }) => owner)),
+      floatArray(leases.map(({ leaseMs }) => leaseMs)),
+      leases.length,
+    ];
+    const { rows } = await this.session.run(this.sql.renew, columns, deadline);
     const renewed = new Map(rows.map((row) => [row.id, row.renewed]));
     return {
       owned: leases.map(({ id }) => id).filter((id) => renewed.get(id) === true),
@@ -328,7 +320,7 @@ export class PostgresStore implements IdempotencyStore {
 
   /** Lost records, the oldest first; `most` of those whose lease has passed are looked at. */
   async lost(most: number): Promise<readonly RecordSummary[]> {
-    const { rows } = await this.session.run<Identity>(this.sql.lapsedKeys, [most], this.patience());
+    const { rows } = await this.session.run(this.sql.lapsedKeys, [most], this.patience());
     const found: RecordSummary[] = [];
     for (const identity of rows) {
       const record = await this.find(identity);
@@ -339,7 +331,7 @@ export class PostgresStore implements IdempotencyStore {
 
   /** Of at most `most` answers, the newest first. */
   async newestHeaders(most: number): Promise<readonly RecordedHeaders[]> {
-    const { rows } = await this.session.run<{ readonly headers: string }>(this.sql.newestHeaders, [most], this.patience());
+    const { rows } = await this.session.run(this.sql.newestHeaders, [most], this.patience());
     return rows.map(({ headers }) => readHeaders(Buffer.from(headers, 'base64')));
   }
 
@@ -380,12 +372,12 @@ export class PostgresStore implements IdempotencyStore {
     return 'live'; // lost by its lease, but somebody is writing to it
   }
 
-  private remove({ id, scope, operation, key }: Identity): Promise<Pick<StandingRow, 'expired'> | undefined> {
-    return this.one<Pick<StandingRow, 'expired'>>(this.sql.forget, [id, scope, operation, key], this.patience());
+  private remove({ id, scope, operation, key }: Identity): Promise<RemovedRow | undefined> {
+    return this.one(this.sql.forget, [id, scope, operation, key], this.patience());
   }
 
   private async summary({ id, scope, operation, key }: Identity): Promise<SummaryRow | undefined> {
-    const row = await this.one<SummaryRow>(this.sql.find, [id, scope, operation, key], this.patience());
+    const row = await this.one(this.sql.find, [id, scope, operation, key], this.patience());
     if (row !== undefined) assertAgrees(row);
     return row;
   }
@@ -393,10 +385,10 @@ export class PostgresStore implements IdempotencyStore {
   async forgetScope(scope: string, batch: number): Promise<number> {
     let removed = 0;
     for (let after: string | undefined = BEFORE_ALL; after !== undefined;) {
-      const page: Answer<PageRow> = await this.session.run<PageRow>(this.sql.pageOfRecords, [after, scope, batch], this.patience());
+      const page: Answer<PageRow> = await this.session.run(this.sql.pageOfRecords, [after, scope, batch], this.patience());
       const wanted = page.rows.filter((row) => row.wanted);
       const ids = wanted.filter(({ apart }) => !apart).map(({ id }) => id);
-      if (ids.length > 0) removed += (await this.session.run(this.sql.forgetPage, [ids, scope], this.patience())).count;
+      if (ids.length > 0) removed += (await this.session.run(this.sql.forgetPage, [plainArray(ids), scope], this.patience())).count;
       for (const { id, operation, key } of wanted.filter(({ apart }) => apart)) {
         if ((await this.remove({ id, scope, operation, key })) !== undefined) removed += 1;
       }
@@ -406,10 +398,10 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async stats(): Promise<StoreStats> {
-    const { rows } = await this.session.run<StatsRow>(this.sql.stats, [], this.patience());
+    const { rows } = await this.session.run(this.sql.stats, [], this.patience());
     const counts = rows[0]!;
     if (counts.lost === 0) return storeStats(counts, [], new Set());
-    const lapsed = await this.session.run<LapsedRow>(this.sql.lapsed, [LAPSED_LOOKED_AT], this.patience());
+    const lapsed = await this.session.run(this.sql.lapsed, [LAPSED_LOOKED_AT], this.patience());
     const held = new Set<string>();
     for (const { id } of lapsed.rows) {
       if ((await this.session.run(this.sql.isLost, [id], this.patience())).count === 0) held.add(id);
@@ -418,16 +410,16 @@ export class PostgresStore implements IdempotencyStore {
   }
 
   async reap(batch: number): Promise<number> {
-    const { rows } = await this.session.run<ExpiredRow>(this.sql.pageOfExpired, [batch], this.patience());
+    const { rows } = await this.session.run(this.sql.pageOfExpired, [batch], this.patience());
     if (rows.length === 0) return 0;
     const withSteps = rows.filter((row) => row.has_steps).map(({ id }) => id);
-    if (withSteps.length > 0) await this.session.run(this.sql.reapSteps, [withSteps], this.patience());
-    return (await this.session.run(this.sql.reap, [rows.map(({ id }) => id)], this.patience())).count;
+    if (withSteps.length > 0) await this.session.run(this.sql.reapSteps, [plainArray(withSteps)], this.patience());
+    return (await this.session.run(this.sql.reap, [plainArray(rows.map(({ id }) => id))], this.patience())).count;
   }
 
   async inspect(needs?: StoreNeeds): Promise<StoreFindings> {
     const tables = [this.tables.records, this.tables.steps];
-    const { rows, backend } = await this.session.run<ShapeRow & ConnectionsRow>(this.sql.inspect, tables, this.patience());
+    const { rows, backend } = await this.session.run(this.sql.inspect, tables, this.patience());
     const found = rows[0]!;
     assertFits(found, this.tables);
     if (needs?.maxLiveKeys) await this.assertCountable();
@@ -443,28 +435,13 @@ export class PostgresStore implements IdempotencyStore {
     await Promise.all([this.transactions.close(), this.notifications.close(), this.session.close()]);
   }
 
-  private async one<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Row | undefined> {
-    const answer: Answer<Row> = await this.session.run<Row>(statement, values, deadline);
-    return answer.rows[0];
+  private async one<Row>(statement: Statement<Row>, values: readonly Value[], deadline: Deadline): Promise<Row | undefined> {
+    return (await this.session.run(statement, values, deadline)).rows[0];
   }
 
   private patience(): Deadline {
     return deadlineIn(this.clock, this.storeTimeoutMs);
   }
-}
-
-/** Operation and key are there where the row is wanted. */
-interface PageRow {
-  readonly id: string;
-  readonly wanted: boolean;
-  readonly apart: boolean;
-  readonly operation: string;
-  readonly key: string;
-}
-
-interface ExpiredRow {
-  readonly id: string;
-  readonly has_steps: boolean;
 }
 
 const SETTLED: Settled = { kind: 'settled' };

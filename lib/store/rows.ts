@@ -37,6 +37,11 @@ export interface LimitedClaimRow extends ClaimRow {
   readonly frees_in_ms: number | null;
 }
 
+/** Of a record that stood there, `n` says whose way it stood in, from 1; of one that was made, the owner does. */
+export interface SharedClaimRow extends ClaimRow {
+  readonly n: number | null;
+}
+
 export interface SummaryRow extends StandingRow, Agreement {
   readonly attempt: number;
   readonly status: number | null;
@@ -53,6 +58,24 @@ export interface StepRow {
   readonly name: string;
   /** In base64. */
   readonly result: string;
+}
+
+export type KeyRow = Identity;
+
+export type RemovedRow = Pick<StandingRow, 'expired'>;
+
+/** Operation and key are there where the row is wanted. */
+export interface PageRow {
+  readonly id: string;
+  readonly wanted: boolean;
+  readonly apart: boolean;
+  readonly operation: string;
+  readonly key: string;
+}
+
+export interface ExpiredRow {
+  readonly id: string;
+  readonly has_steps: boolean;
 }
 
 /** A record whose lease has passed. */

@@ -3,14 +3,21 @@
  * keeps the connections, and what is done about a broken one, is behind this.
  */
 import type { Clock } from '../contract/clock.js';
+import type { Columns } from './columns.js';
 
-export interface Statement {
+export interface Statement<Row = unknown> {
   /** The prepared statement's name, and the span's. */
   readonly name: string;
   readonly text: string;
+  /** None: what matters is how many rows there are. */
+  readonly columns?: Columns<Row>;
 }
 
+/** Bytes go as they are, a number as text. An array is written by whoever has one: see arrays.ts. */
+export type Value = string | number | Buffer | null | undefined;
+
 export interface Answer<Row> {
+  /** Of a statement that names its columns. */
   readonly rows: readonly Row[];
   /** Rows read, written or deleted. */
   readonly count: number;
@@ -36,7 +43,7 @@ export function deadlineIn(clock: Clock, withinMs: number): Deadline {
 
 export interface Session {
   /** @throws StoreUnavailable, with Postgres' or the network's own error as its `cause` */
-  run<Row>(statement: Statement, values: readonly unknown[], deadline: Deadline): Promise<Answer<Row>>;
+  run<Row = never>(statement: Statement<Row>, values: readonly Value[], deadline: Deadline): Promise<Answer<Row>>;
   /** Gives every connection back. What is still under way fails with `StoreUnavailable`. */
   close(): Promise<void>;
 }

@@ -5,9 +5,9 @@
 import type { Clock } from '../contract/clock.js';
 import type { Claim, Ownership } from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
-import { byteaArray, floatArray } from './binary-arrays.js';
+import { byteaArray, floatArray, plainArray, textArray } from './arrays.js';
 import { writeHeaders, type ClaimRow } from './rows.js';
-import type { Session } from './session.js';
+import type { Session, Value } from './session.js';
 import { SharedStatement } from './shared-statement.js';
 import type { Statements } from './statements.js';
 
@@ -44,7 +44,7 @@ export function sharedWrites(session: Session, sql: Statements, clock: Clock): S
         return (await session.run(sql.complete, completionValues(completion), deadline)).count === 1;
       },
       async together(completions, deadline) {
-        const { rows } = await session.run<{ readonly id: string }>(sql.completeShared, completionColumns(completions), deadline);
+        const { rows } = await session.run(sql.completeShared, completionColumns(completions), deadline);
         const kept = new Set(rows.map(({ id }) => id));
         return completions.map(({ id }) => kept.has(id));
       },
@@ -60,12 +60,13 @@ function sharedClaims(
 ): SharedStatement<Claim, ClaimRow> {
   return new SharedStatement(clock, {
     async alone(claim, deadline) {
-      return (await session.run<ClaimRow>(one, claimValues(claim), deadline)).rows[0];
+      return (await session.run(one, claimValues(claim), deadline)).rows[0];
     },
     async together(claims, deadline) {
       const inOrder = claims.toSorted(byId);
-      const { rows } = await session.run<SharedClaimRow>(several, claimColumns(inOrder), deadline);
-      const told = new Map(rows.map((row) => [row.n === null ? row.owner : inOrder[row.n - 1]?.owner, row]));
+      const { rows } = await session.run(several, claimColumns(inOrder), deadline);
+      const told = new Map<string | undefined, ClaimRow>();
+      for (const row of rows) told.set(row.n === null ? row.owner : inOrder[row.n - 1]?.owner, row);
       return claims.map(({ owner }) => told.get(owner));
     },
   });
@@ -74,22 +75,17 @@ function sharedClaims(
 /** Whoever claims the same keys in another process has the same order: they queue up, and don't lock each other out. */
 const byId = (one: Claim, other: Claim): number => (one.id < other.id ? -1 : 1);
 
-/** Of a record that stood there, `n` says whose way it stood in; of one that was made, the owner does. */
-interface SharedClaimRow extends ClaimRow {
-  readonly n: number | null;
-}
-
-export function claimValues({ id, identity, fingerprint, owner, leaseMs, retentionMs }: Claim): readonly unknown[] {
+export function claimValues({ id, identity, fingerprint, owner, leaseMs, retentionMs }: Claim): readonly Value[] {
   const { scope, operation, key } = identity;
   return [id, scope, operation, key, fingerprint, owner, leaseMs, retentionMs];
 }
 
-function claimColumns(claims: readonly Claim[]): readonly unknown[] {
+function claimColumns(claims: readonly Claim[]): readonly Value[] {
   return [
     plainArray(claims.map(({ id }) => id)),
-    claims.map(({ identity }) => identity.scope),
-    claims.map(({ identity }) => identity.operation),
-    claims.map(({ identity }) => identity.key),
+    textArray(claims.map(({ identity }) => identity.scope)),
+    textArray(claims.map(({ identity }) => identity.operation)),
+    textArray(claims.map(({ identity }) => identity.key)),
     byteaArray(claims.map(({ fingerprint }) => fingerprint)),
     plainArray(claims.map(({ owner }) => owner)),
     floatArray(claims.map(({ leaseMs }) => leaseMs)),
@@ -107,11 +103,11 @@ export function isSmall({ headers, body }: Completion): boolean {
   return headers.length + body.length <= SMALL;
 }
 
-export function completionValues({ id, owner, status, headers, body, retentionMs }: Completion): readonly unknown[] {
+export function completionValues({ id, owner, status, headers, body, retentionMs }: Completion): readonly Value[] {
   return [id, owner, status, headers, body, retentionMs];
 }
 
-function completionColumns(completions: readonly Completion[]): readonly unknown[] {
+function completionColumns(completions: readonly Completion[]): readonly Value[] {
   return [
     plainArray(completions.map(({ id }) => id)),
     plainArray(completions.map(({ owner }) => owner)),
@@ -121,9 +117,4 @@ function completionColumns(completions: readonly Completion[]): readonly unknown
     floatArray(completions.map(({ retentionMs }) => retentionMs)),
     completions.length,
   ];
-}
-
-/** Of numbers and uuids, in which there is nothing to escape. */
-function plainArray(elements: readonly (string | number)[]): string {
-  return `{${elements.join(',')}}`;
 }

@@ -12,8 +12,25 @@
  * lost, and hex is half as long again and takes Node twice the time.
  */
 import type { IsolationLevel } from '../contract/transaction.js';
+import { Columns } from './columns.js';
+import type {
+  ClaimRow,
+  ConnectionsRow,
+  ExpiredRow,
+  KeyRow,
+  LapsedRow,
+  LimitedClaimRow,
+  PageRow,
+  RecordRow,
+  RemovedRow,
+  SharedClaimRow,
+  StatsRow,
+  StepRow,
+  SummaryRow,
+} from './rows.js';
 import type { Statement } from './session.js';
 import { channelOf, type Tables } from './table-name.js';
+import type { ShapeRow } from './table-shape.js';
 
 /** How `state` is written. *Lost* is nothing that anybody writes: it is a running record whose lease has passed. */
 const RUNNING = 0;
@@ -54,8 +71,9 @@ const standing = (isFree: string): string => `
     when ${OPEN} then 'open'
   end as standing,
   coalesce(expires_at <= statement_timestamp(), false) as expired`;
+const STANDING_KINDS = { standing: 'text', expired: 'boolean' } as const;
 
-/** A record as a claim meets it. The column list of `RecordRow`. */
+/** A record as a claim meets it. */
 const recordStanding = (isFree: string): string => `${standing(isFree)},
   owner::text, attempt, status,
   ${millisecondsTo('locked_until')} as lease_left_ms,
@@ -63,6 +81,17 @@ const recordStanding = (isFree: string): string => `${standing(isFree)},
   encode(fingerprint, 'base64') as fingerprint,
   encode(headers, 'base64') as headers,
   encode(body, 'base64') as body`;
+const RECORD_KINDS = {
+  ...STANDING_KINDS,
+  owner: 'text',
+  attempt: 'number',
+  status: 'number',
+  lease_left_ms: 'number',
+  retention_left_ms: 'number',
+  fingerprint: 'text',
+  headers: 'text',
+  body: 'text',
+} as const;
 
 /** Both need `free`. */
 const STANDING = standing('id in (select id from free)');
@@ -70,6 +99,8 @@ const RECORD = recordStanding('id in (select id from free)');
 
 /** A row is found by a digest, and believed only when what was digested is the same too. */
 const AGREES = '(scope = $2 and operation = $3 and key = $4) as agrees';
+
+const CLAIM_KINDS = { claimed: 'boolean', ...RECORD_KINDS, agrees: 'boolean' } as const;
 
 /** Of the lock that stands for “somebody listens for this record”: 64 bits of a digest, which an application's own locks hardly ever meet. */
 const listenersLock = (channel: string, id: string): string => `uuid_hash_extended(${id}, hashtextextended('${channel}', 0))`;
@@ -102,6 +133,15 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     inspect: {
       name: 'idempotency_inspect',
+      columns: new Columns<ShapeRow & ConnectionsRow>({
+        synchronous_commit: 'text',
+        records: 'text',
+        steps: 'text',
+        backend: 'number',
+        role_connections: 'number',
+        database_connections: 'number',
+        server_connections: 'number',
+      }),
       text: `
       select current_setting('synchronous_commit') as synchronous_commit,
              ${shapeOf('$1')} as records,
@@ -135,7 +175,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      * inserts the primary key lets one through; the others wait for it and then insert nothing. They
      * get no row, since what they lost against is newer than their snapshot, and ask again.
      */
-    claim: { name: 'idempotency_claim', text: claim(records, 'attempt') },
+    claim: { name: 'idempotency_claim', columns: CLAIM_COLUMNS, text: claim(records, 'attempt') },
 
     /**
      * The same, but its commit does not wait for the disk. Other sessions see it at once all the
@@ -144,20 +184,23 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     claimUnflushed: {
       name: 'idempotency_claim_unflushed',
+      columns: CLAIM_COLUMNS,
       text: claim(records, `attempt, set_config('synchronous_commit', 'off', true)`),
     },
 
     /** The same for several keys at once. */
-    claimShared: { name: 'idempotency_claim_shared', text: claimShared(records, QUEUE_BRIEFLY) },
+    claimShared: { name: 'idempotency_claim_shared', columns: SHARED_CLAIM_COLUMNS, text: claimShared(records, QUEUE_BRIEFLY) },
     claimSharedUnflushed: {
       name: 'idempotency_claim_shared_unflushed',
+      columns: SHARED_CLAIM_COLUMNS,
       text: claimShared(records, `${QUEUE_BRIEFLY} and set_config('synchronous_commit', 'off', true) = 'off'`),
     },
 
     /** As a claim of one key, within a limit on the live records of its scope. */
-    claimWithin: { name: 'idempotency_claim_within', text: claimWithin(records, 'attempt') },
+    claimWithin: { name: 'idempotency_claim_within', columns: LIMITED_CLAIM_COLUMNS, text: claimWithin(records, 'attempt') },
     claimWithinUnflushed: {
       name: 'idempotency_claim_within_unflushed',
+      columns: LIMITED_CLAIM_COLUMNS,
       text: claimWithin(records, `attempt, set_config('synchronous_commit', 'off', true)`),
     },
 
@@ -199,6 +242,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     takeOver: {
       name: 'idempotency_take_over',
+      columns: new Columns<Pick<RecordRow, 'attempt'>>({ attempt: 'number' }),
       text: `
       with unheld as (
         select id
@@ -224,6 +268,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     renew: {
       name: 'idempotency_renew',
+      columns: new Columns<{ readonly id: string; readonly renewed: boolean }>({ id: 'text', renewed: 'boolean' }),
       text: `
       with lease as materialized (
         select *
@@ -292,6 +337,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** What was recorded in this life of the row, by whichever owner. */
     steps: {
       name: 'idempotency_steps',
+      columns: new Columns<StepRow>({ name: 'text', result: 'text' }),
       text: `
       select step.name, encode(step.result, 'base64') as result
         from ${records} as record
@@ -363,6 +409,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     completeShared: {
       name: 'idempotency_complete_shared',
+      columns: new Columns<{ readonly id: string }>({ id: 'text' }),
       text: `
       with completed as (
         update ${records} as record
@@ -404,6 +451,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** Who owns the key by now, for one whose write was refused. A token of one's own shows that an earlier sending got through. */
     successor: {
       name: 'idempotency_successor',
+      columns: new Columns<RecordRow>(RECORD_KINDS),
       text: `
       with ${free(records)}
       select ${RECORD}
@@ -417,6 +465,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     release: {
       name: 'idempotency_release',
+      columns: new Columns<{ readonly released: 'freed' | 'opened' }>({ released: 'text' }),
       text: `
       with opened as (
         update ${records} as record
@@ -473,6 +522,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     outcome: {
       name: 'idempotency_outcome',
+      columns: new Columns<{ readonly settled: boolean }>({ settled: 'boolean' }),
       text: `
       with patience as (
         select set_config('lock_timeout', $3, true)
@@ -490,6 +540,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     outcomeOfStep: {
       name: 'idempotency_outcome_of_step',
+      columns: new Columns<{ readonly settled: boolean }>({ settled: 'boolean' }),
       text: `
       with patience as (
         select set_config('lock_timeout', $3, true)
@@ -510,6 +561,17 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** A record for an operator's eyes: no answer, no token, no results. */
     find: {
       name: 'idempotency_find',
+      columns: new Columns<SummaryRow>({
+        ...STANDING_KINDS,
+        attempt: 'number',
+        status: 'number',
+        created_at: 'number',
+        completed_at: 'number',
+        locked_until: 'number',
+        expires_at: 'number',
+        steps: 'text',
+        agrees: 'boolean',
+      }),
       text: `
       with ${free(records)}
       select ${STANDING}, attempt, status,
@@ -562,6 +624,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     forget: {
       name: 'idempotency_forget',
+      columns: new Columns<RemovedRow>({ expired: 'boolean' }),
       text: removal(
         `
         delete from ${records}
@@ -577,6 +640,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
      */
     pageOfRecords: {
       name: 'idempotency_page_of_records',
+      columns: new Columns<PageRow>({ id: 'text', wanted: 'boolean', apart: 'boolean', operation: 'text', key: 'text' }),
       text: `
       select id::text as id,
              scope = $2 and (state <> ${RUNNING} or ${LAPSED}) as wanted,
@@ -604,6 +668,15 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** The one statement that reads the table as a whole, for an operator. */
     stats: {
       name: 'idempotency_stats',
+      columns: new Columns<StatsRow>({
+        running: 'number',
+        lost: 'number',
+        completed: 'number',
+        sealed: 'number',
+        open: 'number',
+        expired: 'number',
+        oldest_lost: 'number',
+      }),
       text: `
       select count(*) filter (where state = ${RUNNING} and locked_until > statement_timestamp()) as running,
              count(*) filter (where ${LAPSED}) as lost,
@@ -618,6 +691,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** Those whose lease has passed, the latest first: an execution that is held by its transaction is more likely among them. */
     lapsed: {
       name: 'idempotency_lapsed',
+      columns: new Columns<LapsedRow>({ id: 'text', locked_until: 'number' }),
       text: `
       select id::text as id, ${milliseconds('locked_until')} as locked_until
         from ${records}
@@ -629,6 +703,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** Names of those whose lease has passed, the oldest first, for an operator who looks into them. */
     lapsedKeys: {
       name: 'idempotency_lapsed_keys',
+      columns: new Columns<KeyRow>({ id: 'text', scope: 'text', operation: 'text', key: 'text' }),
       text: `
       select id::text as id, scope, operation, key
         from ${records}
@@ -640,6 +715,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** The headers of the newest answers, which tell an operator whether answers are encrypted here. */
     newestHeaders: {
       name: 'idempotency_newest_headers',
+      columns: new Columns<{ readonly headers: string }>({ headers: 'text' }),
       text: `
       select encode(headers, 'base64') as headers
         from ${records}
@@ -659,6 +735,7 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     /** A bite of expired records. A lost one has no `expires_at` and is never in it: it tells of an unknown outcome. */
     pageOfExpired: {
       name: 'idempotency_page_of_expired',
+      columns: new Columns<ExpiredRow>({ id: 'text', has_steps: 'boolean' }),
       text: `
       select id::text as id, ${hasSteps(steps)} as has_steps
         from ${records} as record
@@ -700,6 +777,12 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
 export const catalogue = {
   server: {
     name: 'idempotency_server',
+    columns: new Columns<{ readonly version: string; readonly number: number; readonly read_only: boolean; readonly now: number }>({
+      version: 'text',
+      number: 'number',
+      read_only: 'boolean',
+      now: 'number',
+    }),
     text: `
       select current_setting('server_version') as version,
              current_setting('server_version_num')::int as number,
@@ -716,6 +799,7 @@ export const catalogue = {
   /** Those of the relations `$2` that schema `$1` has. An index that was not built to its end is none. */
   relations: {
     name: 'idempotency_relations',
+    columns: new Columns<{ readonly name: string }>({ name: 'text' }),
     text: `
       select relname::text as name
         from pg_class
@@ -727,6 +811,7 @@ export const catalogue = {
   /** The schemas that have one of that name, for whoever has looked into the wrong one. */
   schemasWith: {
     name: 'idempotency_schemas_with',
+    columns: new Columns<{ readonly name: string }>({ name: 'text' }),
     text: `
       select nspname::text as name
         from pg_class
@@ -738,6 +823,12 @@ export const catalogue = {
   /** Bytes on disk, with what is stored out of line. */
   sizes: {
     name: 'idempotency_sizes',
+    columns: new Columns<Readonly<Record<'records' | 'records_indexes' | 'steps' | 'steps_indexes', number>>>({
+      records: 'number',
+      records_indexes: 'number',
+      steps: 'number',
+      steps_indexes: 'number',
+    }),
     text: `
       select pg_table_size(to_regclass($1)) as records,
              pg_indexes_size(to_regclass($1)) as records_indexes,
@@ -815,6 +906,8 @@ function shapeOf(table: string): string {
               where class.oid = to_regclass(${table}))`;
 }
 
+const CLAIM_COLUMNS = new Columns<ClaimRow>(CLAIM_KINDS);
+
 /**
  * Looks first and inserts where nothing is. A replay is then a read: it takes no transaction id,
  * writes no WAL and waits for no disk, as an upsert would even when it changes nothing.
@@ -889,6 +982,8 @@ function claimShared(records: string, set: string): string {
       select null, true, null, null, owner, 1, null, null, null, null, null, null, null from inserted`;
 }
 
+const SHARED_CLAIM_COLUMNS = new Columns<SharedClaimRow>({ n: 'number', ...CLAIM_KINDS });
+
 /** The rows of those whose owner still has them and that nobody holds, under a lock. */
 function owned(records: string, asked: string): string {
   return `owned as (
@@ -949,6 +1044,8 @@ function claimWithin(records: string, returning: string): string {
         from live
        where case when exists (select from found) then false else is_full end`;
 }
+
+const LIMITED_CLAIM_COLUMNS = new Columns<LimitedClaimRow>({ ...CLAIM_KINDS, is_full: 'boolean', frees_in_ms: 'number' });
 
 function completed(records: string): string {
   return `

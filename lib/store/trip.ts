@@ -1,6 +1,6 @@
 /**
- * Several statements in one trip to Postgres, on a connection that is the application's. It knows the
- * wire and the driver, and nothing of what the statements mean.
+ * One statement or several in one trip to Postgres, on a connection of the application's or of the module's
+ * own. It knows the wire and the driver, and nothing of what the statements mean.
  *
  * One “Sync” stands behind them all: Postgres carries them out in order, and after an error passes over
  * the rest up to there, a COMMIT as well. Values travel as bytes beside the text, and what is prepared
@@ -15,14 +15,11 @@
  */
 import type { PoolClient } from 'pg';
 import { codeOf } from './postgres-error.js';
-import type { Statement } from './session.js';
-
-/** Everything else would need the driver's own ways of writing it. */
-export type TripValue = string | Buffer | null;
+import type { Statement, Value } from './session.js';
 
 export interface TripStatement {
   readonly statement: Statement;
-  readonly values?: readonly TripValue[];
+  readonly values?: readonly Value[];
 }
 
 export interface TripAnswer {
@@ -30,6 +27,8 @@ export interface TripAnswer {
   readonly command: string;
   /** Rows read, written or deleted. */
   readonly count: number;
+  /** Of whichever statements name their columns. */
+  readonly rows: readonly unknown[];
 }
 
 /** What `pg` does not declare, or declares otherwise. */
@@ -38,7 +37,7 @@ interface Wire {
   readonly parsedStatements: Record<string, string>;
   readonly stream: { cork?(): void; uncork?(): void };
   parse(statement: Statement): void;
-  bind(parts: { readonly statement: string; readonly values: readonly TripValue[] }): void;
+  bind(parts: { readonly statement: string; readonly values: readonly Value[]; readonly valueMapper: typeof sent }): void;
   execute(parts: object): void;
   close(parts: { readonly type: 'S'; readonly name: string }): void;
   sync(): void;
@@ -50,8 +49,12 @@ interface ClientInside {
 }
 
 /** One of each for all trips. */
-const NO_VALUES: readonly TripValue[] = [];
+const NO_VALUES: readonly Value[] = [];
 const ALL_ROWS = {};
+const NO_ROWS: readonly unknown[] = [];
+
+/** Where the driver would read a row, it is told to leave its fields as they came. */
+const AS_TEXT = { getTypeParser: () => (text: string) => text };
 
 export class Trip {
   /** What the first error was, and which statement's. */
@@ -61,6 +64,7 @@ export class Trip {
   /** How many statements are answered, and what Postgres said of the latest. */
   #answered = 0;
   #tag = '';
+  #rows: unknown[] | undefined;
 
   /** @param prepare whether statements may stay prepared on the connection */
   constructor(
@@ -78,6 +82,14 @@ export class Trip {
   }
 
   /**
+   * There is none, but it is there to be seen: tracers that write their context into a text, for which they copy
+   * what is sent, do so to nothing that has a name. A copy of this could not submit itself.
+   */
+  get name(): undefined {
+    return undefined;
+  }
+
+  /**
    * Callbacks rather than a promise: each transaction makes two such trips, and whoever waits for one has a promise already.
    *
    * @param arrived told the last statement's answer
@@ -89,7 +101,7 @@ export class Trip {
       this.#sendEach(client, pipeline === true).then(arrived, failed);
       return;
     }
-    this.callback = (error) => (error === null ? arrived(answerOf(this.#tag)) : failed(error));
+    this.callback = (error) => (error === null ? arrived(answerOf(this.#tag, this.#rows)) : failed(error));
     try {
       client.query(this as never);
     } catch (error) {
@@ -108,8 +120,9 @@ export class Trip {
     const { statement, values = [] } = this.statements[i]!;
     try {
       const name = this.prepare ? statement.name : undefined;
-      const { command, rowCount } = await client.query({ name, text: statement.text, values: [...values] });
-      return { command, count: rowCount ?? 0 };
+      const query = { name, text: statement.text, values: values.map(sent), types: AS_TEXT, rowMode: 'array' as const };
+      const { command, rowCount, rows } = await client.query<unknown[]>(query);
+      return { command, count: rowCount ?? 0, rows: rowsOf(statement, rows) };
     } catch (error) {
       this.failure ??= { at: i, error };
       throw error;
@@ -119,7 +132,7 @@ export class Trip {
   submit(wire: Wire): void {
     wire.stream.cork?.();
     for (const { statement, values = NO_VALUES } of this.statements) {
-      wire.bind({ statement: this.#prepared(wire, statement), values });
+      wire.bind({ statement: this.#prepared(wire, statement), values, valueMapper: sent });
       wire.execute(ALL_ROWS);
     }
     wire.sync();
@@ -139,8 +152,9 @@ export class Trip {
     return named ? name : '';
   }
 
-  handleDataRow(): void {
-    // what matters is how many
+  handleDataRow({ fields }: { readonly fields: readonly (string | null)[] }): void {
+    const { columns } = this.statements[this.#answered]!.statement;
+    if (columns !== undefined) (this.#rows ??= []).push(columns.read(fields));
   }
 
   handleCommandComplete({ text }: { readonly text: string }, wire: Wire): void {
@@ -161,10 +175,25 @@ export class Trip {
   }
 }
 
-/** Such as `SELECT 1`, `INSERT 0 1` or `COMMIT`. */
-function answerOf(tag: string): TripAnswer {
-  const [, command = '', count = 0] = /^(.*?)(?: (\d+))*$/.exec(tag) ?? [];
-  return { command, count: Number(count) };
+/** @param tag such as `SELECT 1`, `INSERT 0 1` or `COMMIT` */
+function answerOf(tag: string, rows = NO_ROWS): TripAnswer {
+  const count = Number(tag.slice(tag.lastIndexOf(' ') + 1));
+  return Number.isNaN(count) ? { command: tag, count: 0, rows } : { command: tag.slice(0, tag.indexOf(' ')), count, rows };
+}
+
+/** As the driver would do it. */
+function sent(value: Value): string | Buffer | null {
+  return typeof value === 'number' ? String(value) : (value ?? null);
+}
+
+/** Of a driver that reads fields its own way whatever it is told, as a native one does: back to their text. */
+function rowsOf({ columns }: Statement, rows: readonly (readonly unknown[])[]): readonly unknown[] {
+  return columns === undefined ? NO_ROWS : rows.map((fields) => columns.read(fields.map(textOf)));
+}
+
+function textOf(field: unknown): string | null {
+  if (field === null) return null;
+  return typeof field === 'boolean' ? (field ? 't' : 'f') : String(field);
 }
 
 /** What is gone is mostly gone with all others. Whatever is not is closed before it is prepared anew. */

@@ -32,8 +32,8 @@ export async function mute(): Promise<Listener> {
 /** Before Postgres has seen the statement, or before the client has seen the answer. */
 type Moment = 'statement' | 'answer';
 
-/** The first bytes of the messages Parse and Bind, with which a statement begins; what opens a connection begins otherwise. */
-const STATEMENT = [0x50, 0x42];
+/** The first bytes of the messages Close, Parse and Bind, with which a statement begins; what opens a connection begins otherwise. */
+const STATEMENT = [0x43, 0x50, 0x42];
 
 export interface Proxy extends Listener {
   /** Cuts each connection that is open now, when it is used next. */

@@ -1,8 +1,10 @@
 /** The module's own connections: what they are made from, how long they are waited for, and that none is left. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { Pool, types } from 'pg';
+import type { EventEmitter } from 'node:events';
+import { Client, Pool, types, type ClientConfig, type PoolConfig, type QueryConfig } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { systemClock } from '../../lib/contract/clock.js';
+import { Columns } from '../../lib/store/columns.js';
 import { PgSession } from '../../lib/store/pg-session.js';
 import { PostgresStore } from '../../lib/store/postgres-store.js';
 import { deadlineIn } from '../../lib/store/session.js';
@@ -135,10 +137,10 @@ describe('a call', () => {
   });
 
   it('reads its own way, whatever the application has made of the driver’s parsers', async () => {
-    const [date, bytes] = [types.getTypeParser(types.builtins.TIMESTAMPTZ), types.getTypeParser(types.builtins.BYTEA)];
+    const { BOOL, BYTEA, FLOAT8, INT2, INT4, INT8, TEXT, TIMESTAMPTZ } = types.builtins;
+    const changed = [BOOL, BYTEA, FLOAT8, INT2, INT4, INT8, TEXT, TIMESTAMPTZ].map((type) => [type, types.getTypeParser(type)] as const);
     try {
-      types.setTypeParser(types.builtins.TIMESTAMPTZ, () => 'never');
-      types.setTypeParser(types.builtins.BYTEA, () => 'never');
+      for (const [type] of changed) types.setTypeParser(type, () => 'never');
       const store = bench.store();
       const claim = await completed(store);
       expect((await store.find(claim.identity))?.createdAt).toBeInstanceOf(Date);
@@ -146,9 +148,81 @@ describe('a call', () => {
         record: { answer: anAnswer(), fingerprint: claim.fingerprint },
       });
     } finally {
-      types.setTypeParser(types.builtins.TIMESTAMPTZ, date);
-      types.setTypeParser(types.builtins.BYTEA, bytes);
+      for (const [type, parser] of changed) types.setTypeParser(type, parser);
     }
+  });
+});
+
+describe('the driver', () => {
+  const endInAllWays = async (store: PostgresStore): Promise<void> => {
+    const claim = await completed(store);
+    const [answered, free] = [aClaim(claim.identity), aClaim()];
+    expect(await Promise.all([answered, free].map((each) => store.claim(each, IN_TIME)))).toMatchObject([
+      { kind: 'found', record: { attempt: 1, fingerprint: claim.fingerprint, answer: anAnswer() } },
+      { kind: 'claimed', attempt: 1 },
+    ]);
+    expect(await store.renew([renewal(free)], IN_TIME)).toEqual([free.id]);
+    expect(await store.complete(claim, anAnswer(), HOUR, IN_TIME)).toMatchObject({ kind: 'settled' });
+    expect(await store.release(free, HOUR, IN_TIME)).toBe('freed');
+    expect(await store.find(claim.identity)).toMatchObject({ state: 'completed', attempt: 1, status: 201 });
+    expect((await store.stats()).completed).toBeGreaterThan(0);
+    await expect(store.seal({ ...free, id: 'no uuid' }, 201, HOUR, IN_TIME)).rejects.toMatchObject({ cause: { code: '22P02' } });
+    expect(await store.forget(claim.identity)).toBe('removed');
+  };
+  const madeBy = (driver: unknown, options: object = {}) =>
+    bench.store({ connection: { connectionString: bench.url, Client: driver as PoolConfig['Client'] }, ...options });
+
+  it.each([true, false])('is not asked to describe what we know (prepared statements: %s)', async (preparedStatements) => {
+    let described = 0;
+    class Watched extends Client {
+      constructor(config: ClientConfig) {
+        super(config);
+        (this as unknown as { connection: EventEmitter }).connection.on('rowDescription', () => (described += 1));
+      }
+    }
+    await endInAllWays(madeBy(Watched, { preparedStatements }));
+    expect(described).toBe(0);
+  });
+
+  /** As one that `pg-native` makes: it knows none of the driver's inside, and reads its own way whatever it is told. */
+  it('may be another one', async () => {
+    class Strange extends Client {
+      constructor(config: ClientConfig) {
+        super(config);
+        return new Proxy(this, {
+          get(target, property) {
+            if (property === 'connection') return undefined;
+            const value: unknown = Reflect.get(target, property, target);
+            if (property === 'query') return (query: QueryConfig) => target.query({ ...query, types: undefined });
+            return typeof value === 'function' ? value.bind(target) : value;
+          },
+        });
+      }
+    }
+    await endInAllWays(madeBy(Strange));
+  });
+
+  it('may be watched by a tracer that writes its context into texts, where those have no name', async () => {
+    class Traced extends Client {
+      override query(...[sent, ...more]: unknown[]): never {
+        const commented =
+          'name' in (sent as object) ? sent : { ...(sent as QueryConfig), text: `${(sent as QueryConfig).text} /* traced */` };
+        return super.query(commented as never, ...(more as [])) as never;
+      }
+    }
+    await endInAllWays(madeBy(Traced));
+  });
+
+  it('may have a time limit of its own', async () => {
+    const store = bench.store({ poolSize: 1, connection: { connectionString: bench.url, query_timeout: 500 } });
+    const claim = await owned(store);
+    const blocker = await bench.pool.connect();
+    await blocker.query('begin');
+    await blocker.query('select from idempotency_records where id = $1 for update', [claim.id]);
+    await expect(store.seal(claim, 201, HOUR, IN_TIME)).rejects.toMatchObject({ ...unavailable, cause: { message: 'Query read timeout' } });
+    await blocker.query('rollback');
+    blocker.release();
+    expect(await store.find(claim.identity)).toBeDefined();
   });
 });
 
@@ -253,7 +327,8 @@ describe('statements', () => {
     const store = new PostgresStore({ session, notifications, ...common });
     await completed(store);
     await completed(store);
-    const look = { name: 'look', text: `select name from pg_prepared_statements where name <> 'look' order by name` };
+    const columns = new Columns<{ readonly name: string }>({ name: 'text' });
+    const look = { name: 'look', columns, text: `select name from pg_prepared_statements where name <> 'look' order by name` };
     const { rows } = await session.run(look, [], deadlineIn(systemClock, IN_TIME));
     await store.close();
     return rows;
