@@ -8,6 +8,7 @@
  * a crashed execution is free at once. Nobody writes to the row from elsewhere meanwhile, which under
  * REPEATABLE READ would doom the completion.
  */
+import { ById } from '../contract/by-id.js';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
@@ -34,8 +35,14 @@ export type AtomicEnd =
   /** Nobody knows, and the key stays taken until its backend has gone. */
   | { readonly kind: 'unknown'; readonly error: IdempotencyError };
 
+interface Open {
+  readonly transaction: RecordTransaction;
+  readonly stopBeat: () => void;
+}
+
 export class AtomicTransactions {
-  readonly #stopBeats = new Map<RecordTransaction, () => void>();
+  /** Those that are open, by their execution's token. */
+  readonly #open = new ById<Open>();
 
   constructor(
     private readonly store: IdempotencyStore,
@@ -53,12 +60,12 @@ export class AtomicTransactions {
       guard: this.guard,
       holdsRecord: execution.keyed,
     });
-    if (transaction !== undefined) this.#beat(transaction, leaseMs / BEATS_PER_LEASE);
+    if (transaction !== undefined) this.#beat(execution.ownership.owner, transaction, leaseMs / BEATS_PER_LEASE);
     return transaction;
   }
 
   async end(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<AtomicEnd> {
-    this.#stop(transaction);
+    this.#stop(execution);
     let result: CommitResult;
     try {
       result = await endOf(execution, transaction, ending);
@@ -71,12 +78,15 @@ export class AtomicTransactions {
 
   /** Ends all that are open: the application closes, and has no more time for them. */
   async close(): Promise<void> {
-    await Promise.all([...this.#stopBeats.keys()].map((transaction) => this.abandon(transaction)));
+    const open = [...this.#open.values()];
+    for (const { stopBeat } of open) stopBeat();
+    this.#open.clear();
+    await Promise.all(open.map(({ transaction }) => transaction.rollBack()));
   }
 
   /** Ends it without a trace. */
-  async abandon(transaction: RecordTransaction): Promise<void> {
-    this.#stop(transaction);
+  async abandon(execution: OwnedExecution, transaction: RecordTransaction): Promise<void> {
+    this.#stop(execution);
     await transaction.rollBack();
   }
 
@@ -106,17 +116,17 @@ export class AtomicTransactions {
     }
   }
 
-  #beat(transaction: RecordTransaction, everyMs: number): void {
-    const cancel = this.clock.after(everyMs, () => {
+  #beat(owner: string, transaction: RecordTransaction, everyMs: number): void {
+    const stopBeat = this.clock.after(everyMs, () => {
       void transaction.keepAlive();
-      this.#beat(transaction, everyMs);
+      this.#beat(owner, transaction, everyMs);
     });
-    this.#stopBeats.set(transaction, cancel);
+    this.#open.set(owner, { transaction, stopBeat });
   }
 
-  #stop(transaction: RecordTransaction): void {
-    this.#stopBeats.get(transaction)?.();
-    this.#stopBeats.delete(transaction);
+  #stop({ ownership }: OwnedExecution): void {
+    this.#open.get(ownership.owner)?.stopBeat();
+    this.#open.delete(ownership.owner);
   }
 }
 

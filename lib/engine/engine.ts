@@ -126,7 +126,7 @@ export class Engine {
    * @param asked of one that could have owned a key all the same: its derived keys stay the same
    */
   unkeyed(settings: ExecutionSettings, handler: string, asked: Pick<Admission, 'identity' | 'fingerprint'> = nobodys()): OwnedExecution {
-    const claim = claimOf({ ...asked, settings }, randomUUID());
+    const claim = claimOf({ identity: asked.identity, fingerprint: asked.fingerprint, settings }, randomUUID());
     return new OwnedExecution({ claim, keyed: false, attempt: 1, settings, handler, startedAt: this.clock.now() });
   }
 

@@ -2,6 +2,7 @@
  * Keeps the leases of this process's running executions, all due ones in one statement. It only
  * renews: whether a lease is still good is for the database to say.
  */
+import { ById } from '../contract/by-id.js';
 import type { Clock } from '../contract/clock.js';
 import type { IdempotencyStore } from '../contract/store.js';
 import type { OwnedExecution } from './execution.js';
@@ -20,7 +21,8 @@ interface Kept {
 }
 
 export class LeaseKeeper {
-  readonly #kept = new Map<string, Kept>();
+  /** By the owner's token. */
+  readonly #kept = new ById<Kept>();
   #cancelTimer: (() => void) | undefined;
   #timerAt = Infinity;
   #renewing: Promise<void> | undefined;

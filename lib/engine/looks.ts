@@ -9,6 +9,7 @@
  *
  * It decides who asks and who hears of it; what follows from a finding is the claims' business.
  */
+import { ById } from '../contract/by-id.js';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, isIdempotencyError } from '../contract/errors.js';
 import type { Claim, FoundRecord, Identity } from '../contract/record.js';
@@ -51,7 +52,7 @@ interface Look {
 }
 
 export class Looks {
-  readonly #underWay = new Map<string, Look>();
+  readonly #underWay = new ById<Look>();
   readonly #owners = new OwnerTokens();
   #turn = 0;
 

@@ -15,6 +15,7 @@
 import type { Clock } from '../contract/clock.js';
 import type { FoundRecord, Identity } from '../contract/record.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
+import { ReadOnce } from './read-once.js';
 
 /** What an operator may be told to wait after `forget`, and too short for anybody to notice. */
 export const MOMENT_MS = 1000;
@@ -33,8 +34,8 @@ export const MAX_ANSWER_BYTES = 64 * 1024;
 export const MAX_BYTES = 8 * 1024 * 1024;
 
 /**
- * How many keys are watched. A key that is read often enough to become hot comes again before so many
- * others have come, unless a process reads more than thirty times as many in a second.
+ * How many keys that came more than once are watched. A key that is read often enough to become hot comes again
+ * before so many others have come, unless a process reads more than thirty times as many in a second.
  */
 export const MAX_KEYS = 1024;
 
@@ -67,6 +68,7 @@ export function standsUntil({ retentionLeftMs }: FoundRecord, readAt: number): n
 export class ReplayMemory {
   /** The one that was asked for least recently comes first. */
   readonly #watched = new Map<string, Watched>();
+  readonly #readOnce = new ReadOnce();
   #bytes = 0;
   #cancelSweep: (() => void) | undefined;
   #closed = false;
@@ -89,7 +91,8 @@ export class ReplayMemory {
    */
   note(identity: Identity, record: Completed, readAt: number): void {
     const now = this.clock.now();
-    const watched = this.#watched.get(identity.id) ?? { identity, since: now, asked: 0, hotAt: -Infinity, kept: undefined };
+    const watched = this.#watched.get(identity.id) ?? this.#readAgain(identity, now);
+    if (watched === undefined) return;
     this.#count(watched, now);
     this.#release(watched);
     const until = standsUntil(record, readAt);
@@ -98,9 +101,16 @@ export class ReplayMemory {
     if (this.#watched.size > MAX_KEYS || this.#bytes > MAX_BYTES) this.#makeRoom();
   }
 
+  /** A key that comes for the first time, or that has not come for long, is not watched yet. */
+  #readAgain(identity: Identity, now: number): Watched | undefined {
+    const since = this.#readOnce.note(identity.id, now);
+    return since === undefined ? undefined : { identity, since, asked: 1, hotAt: -Infinity, kept: undefined };
+  }
+
   /** Drops what is known of the records that `concerns` names. They are cold then, so that a read which is under way is not kept either. */
   drop(concerns: (identity: Identity) => boolean): void {
     for (const watched of this.#watched.values()) if (concerns(watched.identity)) this.#remove(watched);
+    this.#readOnce.clear();
   }
 
   /** Nothing is kept any more. */
@@ -125,7 +135,8 @@ export class ReplayMemory {
   #keep(watched: Watched, record: Completed, until: number): void {
     const bytes = sizeOf(record.answer);
     if (bytes > MAX_ANSWER_BYTES || this.#closed) return;
-    watched.kept = { record: { ...record }, until, bytes }; // a copy has the answer itself, and not what it was opened from
+    const { fingerprint, owner, attempt, retentionLeftMs, answer } = record; // the answer itself, and not what it was opened from
+    watched.kept = { record: { state: 'completed', fingerprint, owner, attempt, retentionLeftMs, answer }, until, bytes };
     this.#bytes += bytes;
     this.#cancelSweep ??= this.clock.after(MOMENT_MS, () => this.#sweep());
   }

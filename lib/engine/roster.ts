@@ -1,10 +1,11 @@
 /** Who is at work in this process: to find one by its key, to wait until all are done, and to call off those that have not begun. */
+import { ById } from '../contract/by-id.js';
 import type { Clock } from '../contract/clock.js';
 import type { OwnedExecution } from './execution.js';
 
 export class Roster {
   /** The latest of each key. */
-  readonly #byKey = new Map<string, OwnedExecution>();
+  readonly #byKey = new ById<OwnedExecution>();
   /** Those without a key, and those that were superseded right here and are still at work. */
   readonly #others = new Set<OwnedExecution>();
   /** Requests whose claim is on its way. */

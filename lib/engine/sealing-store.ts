@@ -30,6 +30,8 @@ import type {
 } from '../contract/transaction.js';
 import type { Sealing } from './sealing.js';
 
+type Completed = Extract<FoundRecord, { state: 'completed' }>;
+
 export class SealingStore implements IdempotencyStore {
   constructor(
     private readonly store: IdempotencyStore,
@@ -143,23 +145,40 @@ export class SealingStore implements IdempotencyStore {
 
   /** Whoever is refused for another reason needs no key, and hears that reason. */
   #toBeOpened(id: string, record: FoundRecord): FoundRecord {
-    if (record.state !== 'completed') return record;
-    const { sealing } = this;
-    const { answer, ...others } = record;
-    let opened: RecordedResponse | undefined;
-    return {
-      ...others,
-      /** Once, for however many requests there are that get it. */
-      get answer() {
-        return (opened ??= sealing.openAnswer(id, answer));
-      },
-    };
+    return record.state === 'completed' ? new UnopenedRecord(this.sealing, id, record) : record;
   }
 
   /** An execution that was superseded has nothing else to ask about the record that did so. */
   #opened(id: string, settled: Settled): Settled {
     if (settled.kind === 'settled' || settled.record?.state !== 'completed') return settled;
     return { kind: 'superseded', record: { ...settled.record, answer: this.sealing.openAnswer(id, settled.record.answer) } };
+  }
+}
+
+/** Its answer is opened when somebody asks for it, once for however many requests there are that get it. */
+class UnopenedRecord implements Completed {
+  readonly state = 'completed';
+  readonly fingerprint: Buffer;
+  readonly owner: string;
+  readonly attempt: number;
+  readonly retentionLeftMs: number;
+  readonly #sealing: Sealing;
+  readonly #id: string;
+  readonly #sealed: RecordedResponse;
+  #opened: RecordedResponse | undefined;
+
+  constructor(sealing: Sealing, id: string, { fingerprint, owner, attempt, retentionLeftMs, answer }: Completed) {
+    this.fingerprint = fingerprint;
+    this.owner = owner;
+    this.attempt = attempt;
+    this.retentionLeftMs = retentionLeftMs;
+    this.#sealing = sealing;
+    this.#id = id;
+    this.#sealed = answer;
+  }
+
+  get answer(): RecordedResponse {
+    return (this.#opened ??= this.#sealing.openAnswer(this.#id, this.#sealed));
   }
 }
 

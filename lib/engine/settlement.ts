@@ -85,7 +85,7 @@ export class Settlements {
   async restart(execution: OwnedExecution): Promise<boolean> {
     const { transaction, settings } = execution;
     if (transaction === undefined || settings.atomic === undefined) return false;
-    await this.parts.atomic.abandon(transaction);
+    await this.parts.atomic.abandon(execution, transaction);
     await this.#settleJoined(execution, 'undone');
     const next = await this.parts.atomic.open(execution, settings.atomic);
     if (next === undefined) return false;

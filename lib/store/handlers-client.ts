@@ -1,5 +1,5 @@
 /** A transaction's connection as a handler without an ORM is handed it: what it sends passes the gate, and the gate hears what fails. */
-import type { PoolClient } from 'pg';
+import type { PoolClient, QueryConfig, QueryResult, QueryResultRow } from 'pg';
 import type { TransactionClient, TransactionQuery } from '../contract/transaction.js';
 import type { TransactionGate } from './transaction-gate.js';
 
@@ -12,12 +12,20 @@ export function handlersClient(client: PoolClient, gate: TransactionGate): Trans
       const { name, text, values = given } = typeof query === 'string' ? { text: query } : query;
       gate.pass(text);
       try {
-        const { rows, rowCount } = await client.query({ name, text, values: [...values] });
-        return { rows: rows as Row[], rowCount };
+        const { rows, rowCount } = await answerTo<Row & QueryResultRow>(client, { name, text, values: [...values] });
+        return { rows, rowCount };
       } catch (error) {
         gate.failed(error);
+        if (error instanceof Error) Error.captureStackTrace(error); // leads to whoever has asked, instead of into the driver
         throw error;
       }
     },
   };
+}
+
+/** By callback: the driver's own promise keeps requests that are over from being cleared away as long as they are young. */
+function answerTo<Row extends QueryResultRow>(client: PoolClient, query: QueryConfig): Promise<QueryResult<Row>> {
+  return new Promise((resolve, reject) => {
+    client.query<Row>(query, (error: Error | null, result) => (error === null ? resolve(result) : reject(error)));
+  });
 }

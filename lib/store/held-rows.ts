@@ -7,9 +7,11 @@
  * Between processes there is nothing to keep apart: a renewal names its owner's token, and rows that
  * another process holds have another.
  */
+import { ById } from '../contract/by-id.js';
+
 export class HeldRows {
   /** By owner token. */
-  readonly #held = new Set<string>();
+  readonly #held = new ById<true>();
   readonly #renewals = new Map<Promise<unknown>, ReadonlySet<string>>();
 
   has(owner: string): boolean {
@@ -18,7 +20,7 @@ export class HeldRows {
 
   /** From now on it is in no renewal. What is to be waited for: those that are under way and name it, mostly none. */
   add(owner: string): Promise<unknown> | undefined {
-    this.#held.add(owner);
+    this.#held.set(owner, true);
     if (this.#renewals.size === 0) return undefined;
     const underWay = [...this.#renewals].filter(([, owners]) => owners.has(owner)).map(([renewal]) => renewal);
     return underWay.length === 0 ? undefined : Promise.allSettled(underWay);

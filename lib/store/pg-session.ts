@@ -7,6 +7,7 @@ import pg from 'pg';
 import type { PoolClient, PoolConfig } from 'pg';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable } from '../contract/errors.js';
+import { Crowd, type Member } from './crowd.js';
 import { GaveUp } from './patience.js';
 import { isTransient } from './postgres-error.js';
 import type { Answer, Deadline, Session, Statement, Value } from './session.js';
@@ -35,7 +36,7 @@ export class PgSession implements Session {
     const { poolSize } = options;
     this.pool = new pg.Pool({ ...connectionSettings(options), max: poolSize, min: 0, allowExitOnIdle: true }); // an idle connection keeps no finished process alive
     this.pool.on('error', () => undefined); // an idle connection broke: the pool has dropped it, and the next call makes a new one
-    this.underWay = { pool: this.pool, served: new WeakSet(), attempts: new Set(), options };
+    this.underWay = { pool: this.pool, served: new WeakSet(), attempts: new Crowd(), options };
   }
 
   async run<Row>(statement: Statement<Row>, values: readonly Value[], deadline: Deadline): Promise<Answer<Row>> {
@@ -61,7 +62,7 @@ export class PgSession implements Session {
   private async shut(): Promise<void> {
     const reason = new GaveUp('The store was closed.');
     const ended = this.pool.end();
-    for (const attempt of this.underWay.attempts) attempt.fail(reason);
+    for (const attempt of this.underWay.attempts.all()) attempt.fail(reason);
     await ended;
   }
 }
@@ -71,7 +72,7 @@ interface UnderWay {
   readonly pool: pg.Pool;
   /** Connections that have served before, and so may have died of old age since. */
   readonly served: WeakSet<PoolClient>;
-  readonly attempts: Set<{ fail(reason: GaveUp): void }>;
+  readonly attempts: Crowd<Member & { fail(reason: GaveUp): void }>;
   readonly options: ConnectionOptions;
 }
 
@@ -80,7 +81,8 @@ interface UnderWay {
  * or is given up, at the deadline or at `close`; what comes of it after that concerns nobody. Pool and driver
  * call back and are not awaited: they would make two promises more of every call, and three of every connection.
  */
-class Attempt<Row> {
+class Attempt<Row> implements Member {
+  place = 0;
   /** The connection served before. */
   isReused = false;
   #client: PoolClient | undefined;
@@ -155,7 +157,7 @@ class Attempt<Row> {
   #end(): void {
     this.#isOver = true;
     this.#cancelTimer();
-    this.underWay.attempts.delete(this);
+    this.underWay.attempts.remove(this);
   }
 }
 

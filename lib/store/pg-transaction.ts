@@ -7,6 +7,7 @@ import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionMisused } from '../contract/errors.js';
 import type { Ownership, RecordedStep } from '../contract/record.js';
 import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction, TransactionClient } from '../contract/transaction.js';
+import type { Member } from './crowd.js';
 import { handlersClient } from './handlers-client.js';
 import type { HeldRows } from './held-rows.js';
 import { valuesOf } from './last-write.js';
@@ -33,7 +34,8 @@ const COMMITTING: TripStatement = { statement: COMMIT };
 const COMMITTED: CommitResult = { kind: 'committed' };
 const SUPERSEDED: CommitResult = { kind: 'superseded' };
 
-export class PgTransaction implements RecordTransaction {
+export class PgTransaction implements RecordTransaction, Member {
+  place = 0;
   readonly client: TransactionClient;
   /** Whose rows it holds; the one that it has begun with is the first. */
   readonly #owners: string[] = [];

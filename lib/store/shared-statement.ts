@@ -45,7 +45,7 @@ interface Seat<Asked, Told> {
 export class SharedStatement<Asked, Told> {
   #gathered: Seat<Asked, Told>[] = [];
   /** Of each statement that is under way, those who wait for it. */
-  readonly #sent = new Set<readonly Seat<Asked, Told>[]>();
+  readonly #sent: (readonly Seat<Asked, Told>[])[] = [];
   /** All who wait, gathered or sent. */
   #waiting = 0;
   /** All that are under way, and those of them that are shared. */
@@ -89,7 +89,7 @@ export class SharedStatement<Asked, Told> {
     this.#cancelPatience?.();
     this.#cancelPatience = undefined;
     if (this.#gathered.length === 0 || this.#shared >= MOST_SHARED) return;
-    const seats = this.#gathered.splice(0, MOST);
+    const seats = this.#takeSeats();
     const shared = seats.length > 1 ? 1 : 0;
     this.#underWay += 1;
     this.#shared += shared;
@@ -101,9 +101,15 @@ export class SharedStatement<Asked, Told> {
     });
   }
 
+  #takeSeats(): readonly Seat<Asked, Told>[] {
+    const all = this.#gathered;
+    this.#gathered = all.slice(MOST);
+    return all.length > MOST ? all.slice(0, MOST) : all;
+  }
+
   async #carry(seats: readonly Seat<Asked, Told>[]): Promise<void> {
     const only = seats.length === 1 ? seats[0] : undefined;
-    this.#sent.add(seats);
+    this.#sent.push(seats);
     try {
       const told = only === undefined ? await this.#sendTogether(seats) : [await this.ways.alone(only.asked, only.deadline)];
       seats.forEach((seat, i) => this.#ends(seat) && seat.resolve(told[i]));
@@ -112,7 +118,8 @@ export class SharedStatement<Asked, Told> {
       // Nothing of it has happened. Nobody waits here for the one that was at fault, which may take long.
       for (const seat of seats) if (!seat.isOver) void this.#carry([seat]);
     } finally {
-      this.#sent.delete(seats);
+      this.#sent[this.#sent.indexOf(seats)] = this.#sent.at(-1)!;
+      this.#sent.pop();
     }
   }
 

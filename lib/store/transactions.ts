@@ -5,6 +5,7 @@ import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError, StoreUnavailable } from '../contract/errors.js';
 import type { Ownership } from '../contract/record.js';
 import type { TransactionSettings } from '../contract/transaction.js';
+import { Crowd } from './crowd.js';
 import type { HeldRows } from './held-rows.js';
 import { poolLender, type Lender, type Loan } from './loan.js';
 import { GaveUp } from './patience.js';
@@ -30,13 +31,13 @@ export interface TransactionsParts {
 
 export class Transactions {
   readonly #lender: Lender;
-  readonly #open = new Set<PgTransaction>();
+  readonly #open = new Crowd<PgTransaction>();
   readonly #common: TransactionParts;
   #closed = false;
 
   constructor(private readonly parts: TransactionsParts) {
     const { application, sql, held, clock, preparedStatements, onStatement } = parts;
-    this.#common = { sql, held, clock, preparedStatements, onStatement, onOver: (over) => this.#open.delete(over) };
+    this.#common = { sql, held, clock, preparedStatements, onStatement, onOver: (over) => this.#open.remove(over) };
     this.#lender = 'pool' in application ? poolLender(application.pool) : typeormLender(application.dataSource);
   }
 
@@ -66,7 +67,7 @@ export class Transactions {
   /** Ends them all. The pool is the application's, and stays. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#open].map((transaction) => transaction.rollBack()));
+    await Promise.all(this.#open.all().map((transaction) => transaction.rollBack()));
   }
 
   #borrow(gate: TransactionGate, deadline: Deadline): Promise<Loan> {

@@ -193,7 +193,7 @@ function rowsOf({ columns }: Statement, rows: readonly (readonly unknown[])[]): 
 
 function textOf(field: unknown): string | null {
   if (field === null) return null;
-  return typeof field === 'boolean' ? (field ? 't' : 'f') : String(field);
+  return typeof field === 'boolean' ? (field ? 't' : 'f') : String(field as string | number | bigint);
 }
 
 /** What is gone is mostly gone with all others. Whatever is not is closed before it is prepared anew. */

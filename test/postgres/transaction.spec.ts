@@ -118,6 +118,14 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     await transaction.rollBack();
   });
 
+  it('tells a handler of an error with a stack that leads to whoever has asked', async () => {
+    const transaction = await begun(shop.store, await owned(shop.store));
+    const askForNothing = async (): Promise<void> => void (await transaction.client.query('select no_such_column'));
+    const error = await askForNothing().catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: '42703', stack: expect.stringMatching(/no_such_column[^]*at (async )?askForNothing/) });
+    await transaction.rollBack();
+  });
+
   it('sends what begins it and what ends it', async () => {
     const sent: string[] = [];
     const store = bench.store({ application: shop.application, onStatement: (name) => sent.push(name) });
