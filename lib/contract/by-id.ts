@@ -15,7 +15,6 @@ interface Entry<Value> {
   next: Entry<Value> | undefined;
 }
 
-/** In no order. Whatever is set or deleted while one goes through it may be met or not. */
 export class ById<Value> {
   readonly #places: (Entry<Value> | undefined)[] = Array.from({ length: PLACES });
   #size = 0;
@@ -69,14 +68,12 @@ export class ById<Value> {
     this.#size = 0;
   }
 
-  *values(): IterableIterator<Value> {
-    for (const first of this.#places) {
-      for (let entry = first; entry !== undefined;) {
-        const { value, next } = entry;
-        yield value;
-        entry = next;
-      }
-    }
+  /** In no order: those that are there now, whoever comes or goes meanwhile. */
+  all(): readonly Value[] {
+    const values: Value[] = [];
+    if (this.#size === 0) return values;
+    for (const first of this.#places) for (let entry = first; entry !== undefined; entry = entry.next) values.push(entry.value);
+    return values;
   }
 }
 

@@ -78,7 +78,7 @@ export class AtomicTransactions {
 
   /** Ends all that are open: the application closes, and has no more time for them. */
   async close(): Promise<void> {
-    const open = [...this.#open.values()];
+    const open = this.#open.all();
     for (const { stopBeat } of open) stopBeat();
     this.#open.clear();
     await Promise.all(open.map(({ transaction }) => transaction.rollBack()));

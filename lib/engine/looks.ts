@@ -129,7 +129,7 @@ export class Looks {
   /** Records were removed or settled by hand in this process: what was read before is no longer said, of those at least. */
   lookAfresh(concerns: (identity: Identity) => boolean): void {
     this.parts.memory.drop(concerns);
-    for (const look of this.#underWay.values()) look.isOutdated ||= concerns(look.admission.identity);
+    for (const look of this.#underWay.all()) look.isOutdated ||= concerns(look.admission.identity);
   }
 
   #atWorkHere(admission: Admission): Verdict | undefined {

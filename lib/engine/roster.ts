@@ -73,7 +73,7 @@ export class Roster {
   }
 
   async callOff(): Promise<void> {
-    await Promise.all([...this.#byKey.values(), ...this.#others].map((execution) => execution.callOff()));
+    await Promise.all([...this.#byKey.all(), ...this.#others].map((execution) => execution.callOff()));
   }
 
   get #isIdle(): boolean {

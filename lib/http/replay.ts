@@ -67,8 +67,9 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
 
 /**
  * For good: the response is over, and whoever writes to it now does not know. Fastify reads
- * `writableEnded` to warn about a second answer; it is told that the first is still to come, and its
- * answer ends in the sink. The status stays what was sent: access logs read it at the end.
+ * `writableEnded` to warn about a second answer, and afterwards to see whether it has to wait for the
+ * end: so it is told that the first is still to come, until its own has ended in the sink. The status
+ * stays what was sent: access logs read it at the end.
  */
 function sinkLateWrites(raw: ServerResponse): void {
   if (raw.headersSent) sinkBetween(raw);
@@ -76,9 +77,11 @@ function sinkLateWrites(raw: ServerResponse): void {
 }
 
 const SENT_STATUS = Symbol('status that was sent');
+const ENDED_AGAIN = Symbol('ended by whoever did not know');
 
 interface Sunk {
   [SENT_STATUS]?: number;
+  [ENDED_AGAIN]?: boolean;
 }
 
 /** One for all responses: with a getter of its own each of them would be of a kind of its own to V8, and slow to the end. */
@@ -88,6 +91,13 @@ const SENT = {
     return this[SENT_STATUS];
   },
   set: nothing,
+};
+
+const ENDED = {
+  configurable: true,
+  get(this: Sunk): boolean {
+    return this[ENDED_AGAIN] === true;
+  },
 };
 
 const SUNK_HEADERS = { setHeader: itself, setHeaders: itself, appendHeader: itself, removeHeader: nothing };
@@ -104,7 +114,7 @@ function sinkBetween(raw: ServerResponse): void {
   if (sink === undefined) {
     sink = Object.assign(Object.create(below) as object, SUNK);
     Object.defineProperty(sink, 'statusCode', SENT);
-    Object.defineProperty(sink, 'writableEnded', { configurable: true, get: () => false });
+    Object.defineProperty(sink, 'writableEnded', ENDED);
     sinks.set(below, sink);
   }
   for (const [name, sunk] of SUNK_MEMBERS) if (Object.hasOwn(raw, name)) Object.assign(raw, { [name]: sunk }); // a middleware's
@@ -122,6 +132,7 @@ function keepStatus(raw: ServerResponse): void {
   if (own) Reflect.deleteProperty(raw, 'statusMessage');
   Reflect.deleteProperty(raw, 'statusCode');
   (raw as Sunk)[SENT_STATUS] = statusCode;
+  (raw as Sunk)[ENDED_AGAIN] = false; // now, as V8 has it: what is added behind a new prototype makes a response one of its own kind
   if (own) raw.statusMessage = statusMessage;
 }
 
@@ -142,7 +153,7 @@ function sinkInFront(raw: ServerResponse): void {
       Object.assign(raw, SUNK_HEADERS);
     },
   });
-  Object.defineProperty(raw, 'writableEnded', { configurable: true, value: false });
+  Object.defineProperty(raw, 'writableEnded', ENDED);
   (raw as Sunk)[SENT_STATUS] = statusCode;
   Object.defineProperty(raw, 'statusCode', SENT);
 }
@@ -156,8 +167,9 @@ function swallow(...args: unknown[]): boolean {
   return true;
 }
 
-function end(this: unknown, ...args: unknown[]): unknown {
+function end(this: Sunk, ...args: unknown[]): unknown {
   callBack(args);
+  this[ENDED_AGAIN] = true;
   return this;
 }
 

@@ -30,7 +30,7 @@ describe('a table by id', () => {
         expect(table.delete(id)).toBe(map.delete(id));
       }
       expect([table.get(id), table.has(id), table.size]).toEqual([map.get(id), map.has(id), map.size]);
-      if (step % 100 === 0) expect(new Set(table.values())).toEqual(new Set(map.values()));
+      if (step % 100 === 0) expect(new Set(table.all())).toEqual(new Set(map.values()));
     }
     expect(ids.map((id) => table.get(id))).toEqual(ids.map((id) => map.get(id)));
   });
@@ -46,7 +46,7 @@ describe('a table by id', () => {
     const table = new ById<string>();
     for (const id of ids) table.set(id, id);
     const met: string[] = [];
-    for (const id of table.values()) {
+    for (const id of table.all()) {
       met.push(id);
       table.delete(id);
     }
@@ -57,7 +57,7 @@ describe('a table by id', () => {
     const table = new ById<number>();
     table.set(ids[0]!, 1);
     table.clear();
-    expect([table.size, table.get(ids[0]!), [...table.values()]]).toEqual([0, undefined, []]);
+    expect([table.size, table.get(ids[0]!), table.all()]).toEqual([0, undefined, []]);
     table.set(ids[0]!, 2);
     expect(table.size).toBe(1);
   });

@@ -62,6 +62,37 @@ describe.each(["Node's", "a framework's"])('a response of %s kind that a recorde
     expect(said).toEqual([201, 201]);
   });
 
+  it('looks as if its answer were still to come, until that has ended, too', async () => {
+    const said: unknown[] = [];
+    const port = await serve((_request, response) => {
+      replayOn(response);
+      said.push(response.writableEnded);
+      response.writeHead(500).write('late');
+      said.push(response.writableEnded);
+      response.end();
+      said.push(response.writableEnded);
+    });
+    expect(await send(port)).toMatchObject({ status: 201, text: 'made' });
+    expect(said).toEqual([false, false, true]);
+  });
+
+  it('looks so as well where a middleware holds the end back', async () => {
+    const said: unknown[] = [];
+    const port = await serve((_request, response) => {
+      const { end } = response;
+      response.end = ((...args: Parameters<typeof end>) => {
+        setImmediate(() => end.apply(response, args));
+        return response;
+      }) as typeof end;
+      replayOn(response);
+      said.push(response.writableEnded);
+      response.end('late');
+      said.push(response.writableEnded);
+    });
+    expect(await send(port)).toMatchObject({ status: 201, text: 'made' });
+    expect(said).toEqual([false, true]);
+  });
+
   it('says its own, and not that of another one', async () => {
     const sunk: ServerResponse[] = [];
     const port = await serve((request, response) => {
