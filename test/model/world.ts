@@ -217,7 +217,8 @@ export class World {
     const { id } = key.identity;
     const forgotten = await store.forget(key.identity).finally(() => engine.lookAfresh((identity) => identity.id === id));
     same(forgotten, key.forget(), 'what forget says');
-    for (const i of this.processes.keys()) if (i !== process) await this.#goOn(i, MOMENT_MS);
+    // Nothing else happens in that moment: a lease that fell due in it would be renewed before its unit is over.
+    for (const other of this.processes) if (other !== this.processes[process]) other.standStill(MOMENT_MS);
   }
 
   async #crowd(process: number, key: Key): Promise<void> {
