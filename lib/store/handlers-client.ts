@@ -26,6 +26,6 @@ export function handlersClient(client: PoolClient, gate: TransactionGate): Trans
 /** By callback: the driver's own promise keeps requests that are over from being cleared away as long as they are young. */
 function answerTo<Row extends QueryResultRow>(client: PoolClient, query: QueryConfig): Promise<QueryResult<Row>> {
   return new Promise((resolve, reject) => {
-    client.query<Row>(query, (error: Error | null, result) => (error === null ? resolve(result) : reject(error)));
+    client.query<Row>(query, (error: Error | null | undefined, result) => (error ? reject(error) : resolve(result)));
   });
 }

@@ -241,6 +241,18 @@ describe('who gives up', () => {
     expect(clock.pending).toBe(0);
   });
 
+  it('does so whichever statement has come back meanwhile', async () => {
+    const told = ask('a');
+    await turn();
+    const late = failing('late', 100);
+    await clock.advance(50);
+    expect(names()).toEqual([['a'], ['late']]);
+    await sent[0]!.end(['A']);
+    expect(await told).toBe('A');
+    await clock.advance(50);
+    expect(await late).toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', unsent: false });
+  });
+
   it('leaves no timer behind when the answer has come', async () => {
     const told = [ask('a'), failing('b')];
     await turn();
