@@ -26,6 +26,10 @@ export class ReadOnce {
     this.#at[place] = now;
     return before === -Infinity ? undefined : before;
   }
+
+  clear(): void {
+    this.#at.fill(-Infinity);
+  }
 }
 
 const DIGITS = 8;

@@ -110,6 +110,7 @@ export class ReplayMemory {
   /** Drops what is known of the records that `concerns` names. They are cold then, so that a read which is under way is not kept either. */
   drop(concerns: (identity: Identity) => boolean): void {
     for (const watched of this.#watched.values()) if (concerns(watched.identity)) this.#remove(watched);
+    this.#readOnce.clear();
   }
 
   /** Nothing is kept any more. */

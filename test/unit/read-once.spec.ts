@@ -53,6 +53,13 @@ describe('a read', () => {
     expect(places.map((place) => reads.note(placed('12345678', place), 9))).toEqual([0, 1, 2, 3]);
   });
 
+  it('is forgotten with all others', () => {
+    const reads = new ReadOnce();
+    reads.note(idOf('one'), 1);
+    reads.clear();
+    expect(reads.note(idOf('one'), 2)).toBeUndefined();
+  });
+
   it('of the key whose digits are all zero is the first, too', () => {
     expect(new ReadOnce().note(placed('00000000', '00000000'), 1)).toBeUndefined();
   });

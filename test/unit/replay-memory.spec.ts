@@ -164,6 +164,20 @@ describe('the memory', () => {
     expect(isKept(hot)).toBe(false);
   });
 
+  it('counts from the start again for a key that was dropped', () => {
+    const { memory, clock, isKept } = aMemory();
+    const key = named('key');
+    const read = (times: number): void => {
+      for (let i = 0; i < times; i++) memory.note(key, completed(), clock.now());
+    };
+    read(HOT_READS);
+    memory.drop(() => true);
+    read(HOT_READS - 1);
+    expect(isKept(key)).toBe(false);
+    read(1);
+    expect(isKept(key)).toBe(true);
+  });
+
   it('lets go of none for any number of keys that come once', () => {
     const { heat, memory, clock, isKept } = aMemory();
     const hot = named('hot');
