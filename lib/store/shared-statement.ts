@@ -44,7 +44,7 @@ interface Seat<Asked, Told> {
 
 export class SharedStatement<Asked, Told> {
   #gathered: Seat<Asked, Told>[] = [];
-  /** Of each statement that is under way, those who wait for it. */
+  /** Of each statement that is under way, those who wait for it. A handful, and no `Set`: see by-id.ts. */
   readonly #sent: (readonly Seat<Asked, Told>[])[] = [];
   /** All who wait, gathered or sent. */
   #waiting = 0;

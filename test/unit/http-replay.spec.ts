@@ -24,6 +24,15 @@ async function serve(listener: RequestListener): Promise<number> {
   return server.port;
 }
 
+/** As a middleware does that has something to save first. */
+function holdEndBack(response: ServerResponse): void {
+  const { end } = response;
+  response.end = ((...args: Parameters<typeof end>) => {
+    setImmediate(() => end.apply(response, args));
+    return response;
+  }) as typeof end;
+}
+
 describe.each(["Node's", "a framework's"])('a response of %s kind that a recorded answer was sent on', (kind) => {
   const replayOn = (response: ServerResponse, answer = ANSWER): void => {
     if (kind !== "Node's") Object.setPrototypeOf(response, KIND);
@@ -48,11 +57,7 @@ describe.each(["Node's", "a framework's"])('a response of %s kind that a recorde
   it('says so too where a middleware holds the end back', async () => {
     const said: unknown[] = [];
     const port = await serve((_request, response) => {
-      const { end } = response;
-      response.end = ((...args: Parameters<typeof end>) => {
-        setImmediate(() => end.apply(response, args));
-        return response;
-      }) as typeof end;
+      holdEndBack(response);
       replayOn(response);
       response.statusCode = 500;
       said.push(response.statusCode);
@@ -79,11 +84,7 @@ describe.each(["Node's", "a framework's"])('a response of %s kind that a recorde
   it('looks so as well where a middleware holds the end back', async () => {
     const said: unknown[] = [];
     const port = await serve((_request, response) => {
-      const { end } = response;
-      response.end = ((...args: Parameters<typeof end>) => {
-        setImmediate(() => end.apply(response, args));
-        return response;
-      }) as typeof end;
+      holdEndBack(response);
       replayOn(response);
       said.push(response.writableEnded);
       response.end('late');
