@@ -3,6 +3,7 @@ process.env['NEST_MAJOR'] ??= '12';
 /** @type {import('jest').Config} */
 export default {
   testEnvironment: 'node',
+  testTimeout: 20_000, // what hangs is found all the same, and what a busy machine makes slow is no failure
   maxWorkers: 2, // one Postgres serves all of them: two keep it and a small machine busy
   roots: ['<rootDir>/test', '<rootDir>/lib', '<rootDir>/migrations'],
   testMatch: ['<rootDir>/test/{unit,postgres,e2e,processes,crash,model,browser}/**/*.spec.ts'],
