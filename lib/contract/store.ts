@@ -93,8 +93,19 @@ export interface IdempotencyStore {
    * another process, and once when it begins to listen, since that may have happened before. Hints come
    * for nothing, late, or never: whoever needs to know looks from time to time all the same. Nothing is
    * thrown where hints can't be had. The returned function ends it, and may be called at any time.
+   *
+   * A store that knows when it can be relied on may tell `onReliance`, within this call or later, and as often
+   * as that changes. From `true` on every end is hinted at, an earlier one as well, so that looks need not be
+   * frequent; where the record is known to be at work just then, the first hint is left out. With
+   * `false`, as when its connection breaks, that is over. A store that never calls it promises nothing.
    */
-  listen(id: string, onHint: () => void): () => void;
+  listen(id: string, onHint: () => void, onReliance?: (relies: boolean) => void): () => void;
+
+  /**
+   * Whether it listens for somebody already, so that one more costs next to nothing, not even a look that
+   * was in vain before. A store that has no such thing is asked to listen after that.
+   */
+  isListening?(): boolean;
 
   find(identity: Identity): Promise<RecordSummary | undefined>;
 

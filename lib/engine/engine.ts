@@ -67,12 +67,7 @@ export class Engine {
     this.#observer = new Observer(events, clock);
     this.#persistence = new Persistence(store, clock);
     this.#atomic = new AtomicTransactions(store, clock, transactionGuard);
-    this.#waiting = new WaitingRooms(
-      clock,
-      maxWaiters,
-      (id) => this.#roster.has(id),
-      (id, onHint) => store.listen(id, onHint),
-    );
+    this.#waiting = new WaitingRooms(clock, maxWaiters, (id) => this.#roster.has(id), store);
     this.#leases = new LeaseKeeper(
       store,
       clock,

@@ -103,8 +103,12 @@ export class SealingStore implements IdempotencyStore {
     return this.store.renew(leases, withinMs);
   }
 
-  listen(id: string, onHint: () => void): () => void {
-    return this.store.listen(id, onHint);
+  listen(id: string, onHint: () => void, onReliance?: (relies: boolean) => void): () => void {
+    return this.store.listen(id, onHint, onReliance);
+  }
+
+  isListening(): boolean {
+    return this.store.isListening?.() ?? false;
   }
 
   find(identity: Identity): Promise<RecordSummary | undefined> {

@@ -2,13 +2,22 @@
  * Where requests wait for an answer that is in the making. All that wait for one key in this process
  * wait together: while the execution is at work here, its end tells them; otherwise one of them at a
  * time, the scout, goes and looks, and tells the others what it has found. Hints from elsewhere send
- * the scout at once. They may be missing, late or wrong, so that it also goes after pauses.
+ * the scout at once. They may be missing, late or wrong, so that it also goes after pauses: short ones,
+ * except where a hint is to be expected.
  */
 import type { Clock } from '../contract/clock.js';
+import type { IdempotencyStore } from '../contract/store.js';
+import { Slices } from './slices.js';
 
 /** Most executions end within milliseconds, and one that has not done so by then seldom ends in the next ten. */
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 250;
+
+/**
+ * In one turn of the event loop. Each has an answer to send then, which takes a tenth of a millisecond, and a
+ * request for something else that comes meanwhile should not have to wait for all of them.
+ */
+const MOST_TOLD = 4;
 
 export type Wake<News> =
   /** You are the scout: look, and either tell the others or wait again. */
@@ -26,22 +35,34 @@ interface Room<News> {
   /** Something has happened since the scout went: what it finds may be older. */
   lookAgain: boolean;
   stopListening: (() => void) | undefined;
+  /** Every end is sure to be hinted at. */
+  reliesOnHints: boolean;
+  /** How many are still to hear what is known already: nobody looks meanwhile. */
+  untold: number;
+}
+
+interface Telling<News> {
+  readonly id: string;
+  readonly room: Room<News>;
+  readonly waiter: Waiter<News>;
+  readonly wake: Wake<News>;
 }
 
 export class WaitingRooms<News> {
   readonly #rooms = new Map<string, Room<News>>();
+  readonly #tellings = new Slices<Telling<News>>(MOST_TOLD, (telling) => this.#tellOne(telling));
   #count = 0;
   #closed = false;
 
   /**
    * @param isHere whether the execution of that identity is at work in this process, and so will tell its end
-   * @param listen for hints that the record has changed elsewhere; returns how to stop it
+   * @param elsewhere where the hints come from that a record has changed in another process
    */
   constructor(
     private readonly clock: Clock,
     private readonly maxWaiters: number,
     private readonly isHere: (id: string) => boolean,
-    private readonly listen: (id: string, onHint: () => void) => () => void,
+    private readonly elsewhere: Pick<IdempotencyStore, 'listen' | 'isListening'>,
   ) {}
 
   /** `undefined` when there are too many already, or nobody waits any longer. */
@@ -66,9 +87,20 @@ export class WaitingRooms<News> {
     return this.#rooms.has(id);
   }
 
-  /** Everybody who waits for `id` hears this. */
+  /** Everybody who waits for `id` hears this, in their order, a few at a time. */
   tell(id: string, news: News): void {
-    for (const waiter of this.#rooms.get(id)?.waiters.slice() ?? []) waiter.wake({ kind: 'told', news });
+    const room = this.#rooms.get(id);
+    if (room === undefined) return;
+    cancelPause(room);
+    room.untold += room.waiters.length;
+    const wake = { kind: 'told', news } as const;
+    this.#tellings.add(room.waiters.map((waiter) => ({ id, room, waiter, wake })));
+  }
+
+  #tellOne({ id, room, waiter, wake }: Telling<News>): void {
+    room.untold -= 1;
+    waiter.wake(wake);
+    if (room.untold === 0) this.#sendScout(id, room); // for those who have heard it and wait again
   }
 
   /** The key may be free: somebody should look at once, and one is enough. */
@@ -82,6 +114,7 @@ export class WaitingRooms<News> {
   /** Nobody waits any longer, nor will. */
   close(): void {
     this.#closed = true;
+    this.#tellings.finish();
     for (const room of this.#rooms.values()) for (const waiter of room.waiters.slice()) waiter.wake({ kind: 'over' });
   }
 
@@ -89,11 +122,35 @@ export class WaitingRooms<News> {
     const cameBack = room.scout?.isWaiting ?? false;
     if (cameBack) room.scout = undefined;
     if (this.isHere(id)) return stopListening(room);
-    if (room.scout !== undefined || room.cancelPause !== undefined) return;
-    // Not before the first look was in vain: most executions are over by then.
-    if (cameBack) room.stopListening ??= this.listen(id, () => !this.isHere(id) && this.#lookNow(room));
+    if (room.scout !== undefined || room.cancelPause !== undefined || room.untold > 0) return;
+    if (!room.waiters.some(({ isWaiting }) => isWaiting)) return;
+    // Not before the first look was in vain, where it costs a connection: most executions are over by then.
+    if (cameBack || this.elsewhere.isListening?.()) this.#listen(id, room);
     if (room.lookAgain) return this.#wakeOne(room);
-    room.cancelPause = this.clock.after(room.pauseMs, () => {
+    this.#pause(id, room);
+  }
+
+  #listen(id: string, room: Room<News>): void {
+    room.stopListening ??= this.elsewhere.listen(
+      id,
+      () => !this.isHere(id) && this.#lookNow(room),
+      (relies) => this.#relyOnHints(id, room, relies),
+    );
+  }
+
+  /** The pause that is under way is as long as it would be if it began now. */
+  #relyOnHints(id: string, room: Room<News>, relies: boolean): void {
+    if (room.reliesOnHints === relies) return;
+    room.reliesOnHints = relies;
+    room.pauseMs = FIRST_PAUSE_MS;
+    if (room.cancelPause === undefined) return;
+    cancelPause(room);
+    this.#pause(id, room);
+  }
+
+  #pause(id: string, room: Room<News>): void {
+    const pauseMs = room.reliesOnHints ? LONGEST_PAUSE_MS : room.pauseMs;
+    room.cancelPause = this.clock.after(pauseMs, () => {
       room.cancelPause = undefined;
       room.pauseMs = Math.min(2 * room.pauseMs, LONGEST_PAUSE_MS);
       if (!this.isHere(id)) this.#wakeOne(room);
@@ -101,13 +158,12 @@ export class WaitingRooms<News> {
   }
 
   #lookNow(room: Room<News>): void {
-    if (room.scout === undefined) this.#wakeOne(room);
+    if (room.scout === undefined && room.untold === 0) this.#wakeOne(room);
     else room.lookAgain = true;
   }
 
   #wakeOne(room: Room<News>): void {
-    room.cancelPause?.();
-    room.cancelPause = undefined;
+    cancelPause(room);
     room.scout = room.waiters.find((waiter) => waiter.isWaiting);
     room.lookAgain = room.scout === undefined;
     room.scout?.wake({ kind: 'look' });
@@ -118,7 +174,7 @@ export class WaitingRooms<News> {
     room.waiters.splice(room.waiters.indexOf(waiter), 1);
     if (room.scout === waiter) room.scout = undefined;
     if (room.waiters.length > 0) return this.#sendScout(id, room);
-    room.cancelPause?.();
+    cancelPause(room);
     stopListening(room);
     this.#rooms.delete(id);
   }
@@ -132,12 +188,20 @@ function newRoom<News>(): Room<News> {
     scout: undefined,
     lookAgain: false,
     stopListening: undefined,
+    reliesOnHints: false,
+    untold: 0,
   };
 }
 
 function stopListening<News>(room: Room<News>): void {
   room.stopListening?.();
   room.stopListening = undefined;
+  room.reliesOnHints = false;
+}
+
+function cancelPause<News>(room: Room<News>): void {
+  room.cancelPause?.();
+  room.cancelPause = undefined;
 }
 
 export class Waiter<News> {

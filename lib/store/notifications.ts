@@ -7,13 +7,15 @@
  * the last one has stopped. For each record it holds an advisory lock, by which that record's owner
  * sees that somebody wants to be told (see `hint` in statements.ts).
  */
-import { ListeningConnection } from './listening-connection.js';
+import { ListeningConnection, type Attended } from './listening-connection.js';
 import type { ConnectionOptions } from './pg-session.js';
 import { endsConnection } from './postgres-error.js';
 import type { Statements } from './statements.js';
 
 export interface NotificationsOptions extends ConnectionOptions {
   readonly sql: Statements;
+  /** There a lock may be held on another node than the record's, and nobody be told: nothing is promised to who listens. */
+  readonly isSharded: boolean;
 }
 
 /** Those who wait come in bursts, and a connection costs Postgres a process. */
@@ -31,6 +33,7 @@ const MOST_EARS = 64;
 interface Ear {
   readonly id: string;
   readonly onHint: () => void;
+  readonly onReliance: ((relies: boolean) => void) | undefined;
   /** Where its lock is held. */
   connection: ListeningConnection | undefined;
 }
@@ -39,6 +42,7 @@ interface Line {
   readonly connection: ListeningConnection;
   /** `undefined` when it turns out to be of no use. */
   readonly ready: Promise<ListeningConnection | undefined>;
+  isReady: boolean;
 }
 
 export class Notifications {
@@ -51,12 +55,18 @@ export class Notifications {
 
   constructor(private readonly options: NotificationsOptions) {}
 
+  /** See `IdempotencyStore.isListening`. */
+  isListening(): boolean {
+    return this.#line?.isReady ?? false;
+  }
+
   /** See `IdempotencyStore.listen`. */
-  listen(id: string, onHint: () => void): () => void {
+  listen(id: string, onHint: () => void, onReliance?: (relies: boolean) => void): () => void {
     if (this.#closed || this.#ears.size >= MOST_EARS) return () => undefined;
-    const ear: Ear = { id, onHint, connection: undefined };
+    const ear: Ear = { id, onHint, onReliance: this.options.isSharded ? undefined : onReliance, connection: undefined };
     this.#ears.add(ear);
     this.#cancelIdle();
+    if (this.isListening()) ear.onReliance?.(true); // a word of it is a moment away, one way or the other
     void this.#attend(ear);
     return () => this.#leave(ear);
   }
@@ -71,26 +81,26 @@ export class Notifications {
   async #attend(ear: Ear): Promise<void> {
     const connection = await this.#connected();
     if (connection === undefined || !this.#ears.has(ear)) return;
+    let attended: Attended | undefined;
     try {
-      if (!(await connection.attend(ear.id))) return; // it comes to its end this very moment: the next look finds it
+      attended = await connection.attend(ear.id);
     } catch (error) {
       return this.#end(connection, isRefusal(error));
     }
+    if (this.#line?.connection !== connection) return;
+    if (!this.#ears.has(ear)) return attended && connection.leave(ear.id);
+    ear.onReliance?.(attended !== undefined);
+    if (attended === undefined) return; // it comes to its end this very moment: the next look finds it
     ear.connection = connection;
-    if (this.#ears.has(ear)) ear.onHint();
-    else this.#unlock(ear);
+    if (attended === 'unknown' || ear.onReliance === undefined) ear.onHint();
   }
 
   #leave(ear: Ear): void {
     if (!this.#ears.delete(ear)) return;
-    this.#unlock(ear);
+    ear.connection?.leave(ear.id);
     if (this.#ears.size > 0 || this.#line === undefined) return;
     this.#cancelIdle();
     this.#cancelIdle = this.options.clock.after(IDLE_MS, () => this.#hangUp());
-  }
-
-  #unlock({ id, connection }: Ear): void {
-    connection?.leave(id).catch((error: unknown) => this.#end(connection, isRefusal(error)));
   }
 
   #connected(): Promise<ListeningConnection | undefined> {
@@ -109,11 +119,15 @@ export class Notifications {
       .open()
       .catch(() => false)
       .then((usable) => {
-        if (usable) return connection;
-        this.#end(connection, true);
-        return undefined;
+        if (!usable) {
+          this.#end(connection, true);
+          return undefined;
+        }
+        line.isReady = true;
+        return connection;
       });
-    return { connection, ready };
+    const line: Line = { connection, ready, isReady: false };
+    return line;
   }
 
   #hear(id: string): void {
@@ -129,7 +143,10 @@ export class Notifications {
     if (refused) this.#notBefore = this.options.clock.now() + REFUSED_MS;
     if (this.#line?.connection !== connection) return;
     this.#line = undefined;
-    for (const ear of this.#ears) ear.connection = undefined;
+    for (const ear of this.#ears) {
+      ear.connection = undefined;
+      ear.onReliance?.(false);
+    }
     this.#goodbyes = Promise.all([this.#goodbyes, connection.close()]);
   }
 }

@@ -85,7 +85,7 @@ export function createPostgresStore(options: PostgresStoreOptions): PostgresStor
   const { clock = systemClock } = options;
   const ours = { connection, preparedStatements, connectTimeoutMs: storeTimeoutMs, clock, onStatement };
   const session = new PgSession({ ...ours, poolSize });
-  const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)) });
+  const notifications = new Notifications({ ...ours, sql: statements(tablesIn(schema)), isSharded: !sharedStatements });
   const common = { application, schema, preparedStatements, sharedStatements, storeTimeoutMs, clock, onStatement };
   return new PostgresStore({ session, notifications, ...common });
 }
@@ -95,7 +95,7 @@ export interface PostgresStoreParts extends Pick<
   'application' | 'schema' | 'preparedStatements' | 'sharedStatements' | 'storeTimeoutMs' | 'onStatement'
 > {
   readonly session: Session;
-  readonly notifications: Pick<Notifications, 'listen' | 'close'>;
+  readonly notifications: Pick<Notifications, 'listen' | 'isListening' | 'close'>;
   readonly clock: Clock;
 }
 
@@ -297,8 +297,12 @@ export class PostgresStore implements IdempotencyStore {
     }
   }
 
-  listen(id: string, onHint: () => void): () => void {
-    return this.notifications.listen(id, onHint);
+  listen(id: string, onHint: () => void, onReliance?: (relies: boolean) => void): () => void {
+    return this.notifications.listen(id, onHint, onReliance);
+  }
+
+  isListening(): boolean {
+    return this.notifications.isListening();
   }
 
   async find(identity: Identity): Promise<RecordSummary | undefined> {

@@ -105,6 +105,11 @@ const CLAIM_KINDS = { claimed: 'boolean', ...RECORD_KINDS, agrees: 'boolean' } a
 /** Of the lock that stands for “somebody listens for this record”: 64 bits of a digest, which an application's own locks hardly ever meet. */
 const listenersLock = (channel: string, id: string): string => `uuid_hash_extended(${id}, hashtextextended('${channel}', 0))`;
 
+/** How many of these records' locks this session has given back. */
+const givenBack = (channel: string, ids: string): string => `(
+                    select count(pg_advisory_unlock_shared(${listenersLock(channel, 'id')}))
+                      from unnest(${ids}::uuid[]) as needless (id))`;
+
 /**
  * Always true, and asked once, for the row that was just written: tells those who listen for it, if
  * anybody does, when the transaction commits. It stands beside the write, not in its RETURNING, where
@@ -120,6 +125,11 @@ const hint = (channel: string): string => `
                   when pg_notification_queue_usage() < 0.5 then pg_notify('${channel}', id::text) is not null
                   else true
              end`;
+
+/** Whether a record is at work: surely, or to be looked at. */
+interface StandingOfAttended {
+  readonly standing: 'running' | 'unknown' | null;
+}
 
 export type Statements = ReturnType<typeof statements>;
 
@@ -500,19 +510,51 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     listen: { name: 'idempotency_listen', text: `listen ${channel}` },
 
     /**
-     * Asks to be told of a record's end, as long as this session lasts. No row where an owner is just
-     * about to end it: that one does not tell any more.
+     * Asks to be told of a record's end, as long as this session lasts, and says whether it was still
+     * `running` at that moment, so that nobody need look because of it. Nothing, where an owner is just about
+     * to end it: that one does not tell any more. What is needed no more, `$2`, is given back before.
+     *
+     * The statement's snapshot is older than the lock. An end that was committed in between is neither
+     * told, since nobody held the lock then, nor seen. But `xmax` is read from the row as it lies there,
+     * after the lock was got (a subquery within CASE waits for its turn), and whoever has written to a row
+     * has left his mark in it. Whoever has only locked it has too, as a transaction that holds it or a renewal:
+     * then nobody knows without looking.
      */
     attend: {
       name: 'idempotency_attend',
+      columns: new Columns<StandingOfAttended>({ standing: 'text' }),
       text: `
-      select where pg_try_advisory_lock_shared(${listenersLock(channel, '$1::uuid')})`,
+      select case
+               when ${givenBack(channel, '$2')} < 0 then null
+               when pg_try_advisory_lock_shared(${listenersLock(channel, '$1::uuid')}) then
+                 case
+                   when (select state = ${RUNNING} and xmax = '0'
+                           from ${records}
+                          where id = $1::uuid) then 'running'
+                   else 'unknown'
+                 end
+             end as standing`,
     },
 
+    /**
+     * The same where the tables are sharded, and a statement that names one of them is carried out where its
+     * row is: the lock is to be this session's own, and the row is left to a look.
+     */
+    attendUnseen: {
+      name: 'idempotency_attend_unseen',
+      columns: new Columns<StandingOfAttended>({ standing: 'text' }),
+      text: `
+      select case
+               when ${givenBack(channel, '$2')} < 0 then null
+               when pg_try_advisory_lock_shared(${listenersLock(channel, '$1::uuid')}) then 'unknown'
+             end as standing`,
+    },
+
+    /** Of records that nobody listens for any more. */
     leave: {
       name: 'idempotency_leave',
       text: `
-      select pg_advisory_unlock_shared(${listenersLock(channel, '$1::uuid')})`,
+      select ${givenBack(channel, '$1')}`,
     },
 
     /**

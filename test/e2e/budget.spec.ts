@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { BadGatewayException, Controller, Get, Headers, Post, UseGuards } from '@nestjs/common';
 import type { CanActivate, ExecutionContext } from '@nestjs/common';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Pool } from 'pg';
 import { Idempotent, IdempotencyService } from '../../lib/index.js';
 import { HOT_READS } from '../../lib/engine/replay-memory.js';
@@ -165,7 +166,7 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
     const wordOf = (answer: Answer): unknown => (answer.status === 201 ? (isReplay(answer) ? 'replay' : 'run') : codeOf(answer));
 
     /** All at once, over all of these applications; what came over the line for it. */
-    async function statementsOfStorm(...urls: string[]): Promise<readonly string[]> {
+    async function statementsOfStorm(handler: (() => Promise<void>) | undefined, ...urls: string[]): Promise<readonly string[]> {
       const before = proxy.statements.length;
       const key = newKey();
       Gathering.storms.set(key, barrier(100));
@@ -176,6 +177,7 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
         return wordOf(answer);
       });
       if (expected === 'IDEMPOTENCY_KEY_IN_USE') await until(() => answered === 99);
+      await handler?.();
       stage.open(key);
       const words = await Promise.all(storm);
       expect([words.filter((word) => word === expected).length, words.filter((word) => word === 'run').length]).toEqual([99, 1]);
@@ -183,17 +185,49 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
     }
 
     it('in one process: two statements', async () => {
-      expect(await statementsOfStorm(app.url)).toEqual(['idempotency_claim', 'idempotency_complete']);
+      expect(await statementsOfStorm(undefined, app.url)).toEqual(['idempotency_claim', 'idempotency_complete']);
     });
 
-    it('in three processes: no more than eight', async () => {
-      const parts = () => ({ controllers: [Payments], options: { pool: new Pool({ connectionString: proxy.url }) } });
-      await shared.within(platform, parts(), (two) =>
-        shared.within(platform, parts(), async (three) => {
-          expect((await statementsOfStorm(app.url, two.url, three.url)).length).toBeLessThanOrEqual(8);
-        }),
-      );
-    });
+    const parts = () => ({ controllers: [Payments], options: { pool: new Pool({ connectionString: proxy.url }) } });
+    const inThree = (work: (...urls: string[]) => Promise<void>) =>
+      shared.within(platform, parts(), (two) => shared.within(platform, parts(), (three) => work(app.url, two.url, three.url)));
+
+    it('in three processes: no more than eight', () =>
+      inThree(async (...urls) => {
+        expect((await statementsOfStorm(undefined, ...urls)).length).toBeLessThanOrEqual(8);
+      }));
+
+    if (expected !== 'replay') return;
+
+    const times = (name: string, statements: readonly string[] = proxy.statements): number =>
+      statements.filter((statement) => statement === name).length;
+
+    /** What runs in `first` is waited for in `others`, which listen by then. */
+    async function waitsFor(first: string, ...others: string[]): Promise<void> {
+      const [key, before] = [newKey(), times('idempotency_attend')];
+      const running = send(`${first}/${path}`, { key, body: {} });
+      await stage.reached(key);
+      const waiting = others.map((url) => send(`${url}/${path}`, { key, body: {} }));
+      await until(() => times('idempotency_attend') === before + others.length);
+      stage.open(key);
+      await Promise.all([running, ...waiting]);
+    }
+
+    it('in three processes that listen already: eight, for a handler of a hundred milliseconds', () =>
+      inThree(async (one, two, three) => {
+        await waitsFor(one!, two!, three!);
+        await waitsFor(two!, one!);
+        const statements = await statementsOfStorm(() => pause(100), one!, two!, three!);
+        expect(statements.filter((name) => name !== 'idempotency_claim')).toEqual([
+          'idempotency_attend',
+          'idempotency_attend',
+          'idempotency_complete',
+        ]);
+        const atItsEnd = statements.slice(statements.indexOf('idempotency_complete'));
+        expect(times('idempotency_claim', atItsEnd)).toBe(2);
+        // Who loses the race for the key against an insert that is newer than his snapshot asks what has won.
+        expect(times('idempotency_claim', statements) - 2).toBeLessThanOrEqual(3 + 2);
+      }));
   });
 
   describe('for an answer that is asked for again and again', () => {

@@ -194,7 +194,7 @@ describe.each(PLATFORMS)('waiting on %s', (platform) => {
         }),
       ));
 
-    it('costs a few statements more, once, and two for every further key, however many wait', () =>
+    it('costs a few statements more, once, and one for every further key, however many wait', () =>
       within((one) =>
         counted(async (two, statements) => {
           const waitElsewhere = async (): Promise<string[]> => {
@@ -207,7 +207,6 @@ describe.each(PLATFORMS)('waiting on %s', (platform) => {
             await until(async () => (await ears()) === 1);
             stage.open(`${key} 1`);
             await Promise.all([first, ...others]);
-            await until(async () => (await ears()) === 0);
             // How often one of them looks is a matter of time.
             return statements()
               .slice(before)
@@ -217,9 +216,8 @@ describe.each(PLATFORMS)('waiting on %s', (platform) => {
             'idempotency_is_direct', // a lock of a session must be ours to give back
             'idempotency_listen',
             'idempotency_attend',
-            'idempotency_leave',
           ]);
-          expect(await waitElsewhere()).toEqual(['idempotency_attend', 'idempotency_leave']);
+          expect(await waitElsewhere()).toEqual(['idempotency_attend']); // it gives the first lock back on its way
         }),
       ));
   });

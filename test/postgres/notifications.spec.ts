@@ -36,7 +36,6 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   await Promise.all(closing.splice(0).map((close) => close()));
-  await until(async () => (await locks()) === 0);
 });
 afterAll(async () => {
   await eavesdropper.end();
@@ -60,6 +59,9 @@ const locks = (): Promise<number> =>
   rowCount(
     `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`,
   );
+
+/** What others have listened to before is given back a moment later. */
+const noLocks = (): Promise<void> => until(async () => (await locks()) === 0);
 
 /** What is sent while `work` is done, by whomever: notifications come in the order of their commits. */
 async function sentDuring(work: () => Promise<unknown>): Promise<readonly string[]> {
@@ -226,7 +228,9 @@ describe('who listens elsewhere', () => {
   });
 
   it('gets an answer at once, without a look in between', async () => {
+    await noLocks();
     const clock = new ManualClock(); // stands still, so that nobody looks by himself
+    const first = await listening(elsewhere, randomUUID()); // else it costs a connection, and a look before that
     const engine = new Engine(
       elsewhere,
       clock,
@@ -236,12 +240,165 @@ describe('who listens elsewhere', () => {
     const { identity, fingerprint, settings } = anAdmission({}, { storeTimeoutMs: IN_TIME });
     const claim = await owned(owner, aClaim(identity, { fingerprint }));
     const verdict = engine.begin({ identity, fingerprint, settings, handler: 'Payments.create', waitMs: MINUTE });
-    await until(() => clock.pending > 1); // it waits: its time and the first pause
-    await clock.advance(10);
-    await until(async () => (await locks()) === 1);
+    await until(async () => (await locks()) === 2);
+    first.stop();
     await owner.complete(claim, anAnswer(), HOUR, IN_TIME);
     expect(await verdict).toEqual({ kind: 'replay', answer: anAnswer() });
     await engine.close();
+  });
+});
+
+describe('what is said of hints', () => {
+  /** All that is told to who listens for `id`: hints, and whether they can be relied on. */
+  const all = (store: PostgresStore, id: string): (boolean | 'hint')[] => {
+    const heard: (boolean | 'hint')[] = [];
+    const stop = store.listen(
+      id,
+      () => heard.push('hint'),
+      (relies) => heard.push(relies),
+    );
+    closing.push(async () => stop());
+    return heard;
+  };
+  /** A store with a connection that listens. */
+  const warm = async (store: PostgresStore): Promise<PostgresStore> => {
+    (await listening(store, randomUUID())).stop();
+    return store;
+  };
+
+  it('is that they come, and no look is needed, where the record is at work; then that it has ended', async () => {
+    const claim = await owned(owner);
+    const cold = named().store;
+    expect(cold.isListening()).toBe(false);
+    const heard = all(cold, claim.id);
+    await until(() => heard.length > 0);
+    await heardAll(cold);
+    expect([heard, cold.isListening()]).toEqual([[true], true]);
+    await owner.complete(claim, anAnswer(), HOUR, IN_TIME);
+    await until(() => heard.length > 1);
+    expect(heard).toEqual([true, 'hint']);
+  });
+
+  it('is no less where several claims shared a statement', async () => {
+    const store = await warm(elsewhere);
+    const claims = await Promise.all(Array.from({ length: 3 }, () => owned(owner)));
+    const heard = claims.map(({ id }) => all(store, id));
+    await heardAll(store);
+    for (const each of heard) expect(new Set(each)).toEqual(new Set([true]));
+  });
+
+  it.each<[string, (claim: ReturnType<typeof aClaim>) => Promise<unknown>]>([
+    ['has ended', (claim) => owner.complete(claim, anAnswer(), HOUR, IN_TIME)],
+    ['is gone', (claim) => owner.release(claim, HOUR, IN_TIME)],
+  ])('is that a look is needed where the record %s', async (_, end) => {
+    const store = await warm(elsewhere);
+    const claim = await owned(owner);
+    await end(claim);
+    const heard = all(store, claim.id);
+    await until(() => heard.includes('hint'));
+    expect(heard.at(-2)).toBe(true);
+  });
+
+  /** The statement that listens stops before it takes its lock, and its snapshot is older than that. */
+  it.each<[string, (claim: ReturnType<typeof aClaim>) => Promise<unknown>]>([
+    ['committed', (claim) => owner.complete(claim, anAnswer(), HOUR, IN_TIME)],
+    ['sealed', (claim) => owner.seal(claim, 201, HOUR, IN_TIME)],
+    ['freed', (claim) => owner.release(claim, HOUR, IN_TIME)],
+  ])('is that a look is needed where the record was %s between the snapshot and the lock', async (_, end) => {
+    const [BARRIER, schema] = [7_001, `slow_${randomUUID().replaceAll('-', '')}`];
+    await bench.pool.query(`
+      create schema ${schema};
+      create function ${schema}.pg_try_advisory_lock_shared(id bigint) returns boolean language plpgsql volatile as $$
+      begin
+        perform pg_advisory_lock(${BARRIER});
+        perform pg_advisory_unlock(${BARRIER});
+        return pg_catalog.pg_try_advisory_lock_shared(id);
+      end $$`);
+    const holder = await bench.pool.connect();
+    try {
+      const late = bench.store({ connection: { connectionString: bench.url, options: `-c search_path=${schema},pg_catalog,public` } });
+      await warm(late);
+      const claim = await owned(owner);
+      await holder.query('select pg_advisory_lock($1)', [BARRIER]);
+      const heard = all(late, claim.id);
+      await until(async () => (await rowCount(`select from pg_locks where locktype = 'advisory' and not granted`)) === 1);
+      const told = await sentDuring(() => end(claim));
+      expect([told, heard]).toEqual([[], [true]]); // nobody has held the lock, so nobody is told
+      await holder.query('select pg_advisory_unlock($1)', [BARRIER]);
+      await until(() => heard.includes('hint'));
+      await late.close();
+    } finally {
+      holder.release();
+      await bench.pool.query(`drop schema ${schema} cascade`);
+    }
+  });
+
+  it('is that they can’t be relied on where the owner is just about to end the record', async () => {
+    const store = await warm(elsewhere);
+    const claim = await owned(owner);
+    const transaction = await begun(owner, claim);
+    await transaction.write(answering(claim));
+    const heard = all(store, claim.id);
+    await until(() => heard.includes(false));
+    expect(heard).toEqual([true, false]);
+    await transaction.commit();
+  });
+
+  it('is over when the connection is killed', async () => {
+    const { store, name } = named();
+    const claim = await owned(owner);
+    const heard = all(store, claim.id);
+    await until(() => heard.includes(true));
+    await bench.pool.query('select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1', [name]);
+    await until(() => heard.includes(false));
+    expect([heard, store.isListening()]).toEqual([[true, false], false]);
+  });
+
+  it('is nothing where tables are sharded: there they may stay away', async () => {
+    const store = bench.store({ sharedStatements: false });
+    const claim = await owned(owner);
+    const heard = all(store, claim.id);
+    await until(() => heard.length > 0);
+    await owner.complete(claim, anAnswer(), HOUR, IN_TIME);
+    await until(() => heard.length > 1);
+    expect(heard).toEqual(['hint', 'hint']);
+  });
+});
+
+describe('a lock that is needed no more', () => {
+  it('is given back with the next one that is taken, without a statement of its own', async () => {
+    await noLocks();
+    const [clock, statements] = [stoppedClock(), [] as string[]];
+    const store = bench.store({ clock, onStatement: (name) => statements.push(name) });
+    for (let i = 0; i < 3; i += 1) {
+      const theirs = await listening(store, randomUUID());
+      expect(await locks()).toBe(1);
+      theirs.stop();
+    }
+    const id = randomUUID();
+    for (const each of [await listening(store, id), await listening(store, id)]) each.stop(); // its lock was taken twice
+    await listening(store, randomUUID());
+    clock.advance(SECOND);
+    await atRest();
+    expect(await locks()).toBe(1);
+    expect(statements.filter((name) => name !== 'idempotency_attend')).toEqual(['idempotency_is_direct', 'idempotency_listen']);
+    await store.close();
+  });
+
+  it('or after a moment, all of them in one statement', async () => {
+    await noLocks();
+    const [clock, statements] = [stoppedClock(), [] as string[]];
+    const store = bench.store({ clock, onStatement: (name) => statements.push(name) });
+    const ears = await Promise.all(Array.from({ length: 3 }, () => listening(store, randomUUID())));
+    for (const each of ears) each.stop();
+    await heardAll(owner);
+    await until(async () => (await locks()) >= 3);
+    clock.advance(SECOND);
+    await until(async () => statements.includes('idempotency_leave'));
+    await noLocks();
+    expect(statements.filter((name) => name === 'idempotency_leave')).toHaveLength(1);
+    clock.advance(10 * SECOND);
+    await until(() => clock.waiting === 0);
   });
 });
 
@@ -255,24 +412,26 @@ describe('when nobody listens', () => {
       const transaction = await begun(owner, claim);
       await transaction.commit(answering(claim));
     };
+    await noLocks();
     expect(await sentDuring(settleAll)).toEqual([]);
     expect(await locks()).toBe(0);
   });
 
   it('any more, nothing is sent either', async () => {
+    await noLocks();
     const claim = await owned(owner);
     const theirs = await listening(elsewhere, claim.id);
     expect(await locks()).toBe(1);
     theirs.stop();
     theirs.stop(); // may be said twice
-    await until(async () => (await locks()) === 0);
+    await noLocks();
     expect(await sentDuring(() => owner.complete(claim, anAnswer(), HOUR, IN_TIME))).toEqual([]);
   });
 
   it('yet, because it was stopped at once, no lock stays', async () => {
     ear(elsewhere, randomUUID()).stop();
     await heardAll(elsewhere);
-    await until(async () => (await locks()) === 0);
+    await noLocks();
   });
 
   it('and when somebody does, no key and no scope are sent, only the digest by which a record is found', async () => {
@@ -301,6 +460,7 @@ describe('the connection', () => {
     await until(async () => (await backends()) === 0 && clock.waiting === 0);
     await listening(store, randomUUID());
     expect(await backends()).toBe(1);
+    await store.close();
   });
 
   it('is gone, with its locks, when the store is closed; nobody listens by it afterwards', async () => {
@@ -363,6 +523,7 @@ describe('the connection', () => {
   });
 
   it('takes its share of locks and no more: who comes then is left to look by itself', async () => {
+    await noLocks();
     const { store } = named();
     const ears = await Promise.all(Array.from({ length: 64 }, () => listening(store, randomUUID())));
     const late = ear(store, randomUUID());
@@ -382,6 +543,7 @@ describe('the connection', () => {
 
 describe('where there can be no hints', () => {
   it('because a pooler is in between: no lock is taken in a session that is not ours, and it is tried again after a minute', async () => {
+    await noLocks();
     const clock = stoppedClock();
     const between = await poolerTo(bench.url);
     const store = bench.store({ connection: { connectionString: between.url }, clock });

@@ -315,7 +315,7 @@ describe('statements', () => {
     const connection = { connectionString: bench.url };
     const session = new PgSession({ connection, preparedStatements, poolSize: 1, connectTimeoutMs: IN_TIME, clock: systemClock });
     const application = { pool: bench.pool };
-    const notifications = { listen: () => () => undefined, close: async () => undefined };
+    const notifications = { listen: () => () => undefined, isListening: () => false, close: async () => undefined };
     const common = {
       application,
       schema: 'public',

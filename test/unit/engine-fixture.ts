@@ -85,12 +85,12 @@ export function inTurn<Answer>(...answers: [Answer | Error, ...(Answer | Error)[
 }
 
 export type StoreCall = {
-  [Method in keyof IdempotencyStore]: { readonly method: Method; readonly args: Parameters<IdempotencyStore[Method]> };
+  [Method in keyof IdempotencyStore]-?: { readonly method: Method; readonly args: Parameters<Required<IdempotencyStore>[Method]> };
 }[keyof IdempotencyStore];
 
 export interface FakeStore extends IdempotencyStore {
   readonly calls: readonly StoreCall[];
-  called<Method extends keyof IdempotencyStore>(method: Method): Parameters<IdempotencyStore[Method]>[];
+  called<Method extends keyof IdempotencyStore>(method: Method): Parameters<Required<IdempotencyStore>[Method]>[];
 }
 
 /** Everything goes well, except where `methods` say otherwise. */
@@ -130,7 +130,7 @@ export function fakeStore(methods: Partial<IdempotencyStore> = {}): FakeStore {
     ...(Object.fromEntries(recorded) as IdempotencyStore),
     calls,
     called: <Method extends keyof IdempotencyStore>(method: Method) =>
-      calls.filter((call) => call.method === method).map(({ args }) => args as Parameters<IdempotencyStore[Method]>),
+      calls.filter((call) => call.method === method).map(({ args }) => args as Parameters<Required<IdempotencyStore>[Method]>),
   };
 }
 

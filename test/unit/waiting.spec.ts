@@ -12,14 +12,23 @@ import { ANSWER, CLAIMED, SECOND, aRecord, anAdmission, anEngine, found, gate, o
 const MANY = 10;
 
 /** A room, who waits in it, and what they heard, such as `b: told answer`. */
-function aRoom({ max = MANY, isHere = () => false }: { max?: number; isHere?: () => boolean } = {}) {
+function aRoom({
+  max = MANY,
+  isHere = () => false,
+  isListening = false,
+}: { max?: number; isHere?: () => boolean; isListening?: boolean } = {}) {
   const clock = new ManualClock();
   const ears = new Set<() => void>();
-  const listen = (_id: string, onHint: () => void): (() => void) => {
+  let rely: ((relies: boolean) => void) | undefined;
+  let listened = 0;
+  const listen = (_id: string, onHint: () => void, onReliance?: (relies: boolean) => void): (() => void) => {
     ears.add(onHint);
+    listened += 1;
+    rely = onReliance;
+    if (isListening) rely?.(true);
     return () => ears.delete(onHint);
   };
-  const rooms = new WaitingRooms<string>(clock, max, isHere, listen);
+  const rooms = new WaitingRooms<string>(clock, max, isHere, { listen, isListening: () => isListening });
   const heard: string[] = [];
   /** Resolves when whoever that wakes has heard it. */
   const hint = (): Promise<void> => {
@@ -36,7 +45,7 @@ function aRoom({ max = MANY, isHere = () => false }: { max?: number; isHere?: ()
     if (waiter === undefined) throw new Error('There is no place.');
     return { waiter, wake: hear(name, waiter) };
   };
-  return { clock, rooms, heard, enter, hear, hint, ears };
+  return { clock, rooms, heard, enter, hear, hint, ears, rely: (relies: boolean) => rely?.(relies), listened: () => listened };
 }
 
 describe('a room', () => {
@@ -153,6 +162,141 @@ describe('a room', () => {
     a.leave();
     b.leave();
     expect(clock.pending).toBe(0);
+  });
+
+  describe('where many wait', () => {
+    const names = Array.from({ length: MANY }, (_, i) => `${i}`);
+    const told = names.map((name) => `${name}: told answer`);
+    const turns = async (): Promise<void> => {
+      for (let turn = 0; turn < MANY; turn += 1) await atRest();
+    };
+
+    it('tells them in their order, a few in each turn of the event loop, the first ones at once', async () => {
+      const { rooms, heard, enter } = aRoom();
+      names.forEach((name) => enter(name));
+      rooms.tell('key', 'answer');
+      const sizes: number[] = [];
+      for (let turn = 0; heard.length < MANY; turn += 1) {
+        for (let i = 0; i < 10; i += 1) await Promise.resolve();
+        sizes.push(heard.length);
+        await atRest();
+      }
+      expect(heard).toEqual(told);
+      expect(sizes[0]).toBeGreaterThan(0);
+      expect(sizes.length).toBeGreaterThan(1);
+    });
+
+    it('sends nobody to look for what is being told', async () => {
+      const { clock, rooms, heard, enter, hint, ears } = aRoom({ isListening: true });
+      const waiters = names.map((name) => enter(name));
+      for (const { waiter, wake } of waiters) void wake.then(() => waiter.leave());
+      rooms.tell('key', 'answer');
+      void hint();
+      await turns();
+      await clock.advance(SECOND);
+      expect(heard).toEqual(told);
+      expect([ears.size, clock.pending]).toEqual([0, 0]);
+    });
+
+    it('listens for nothing any more when they have heard of an end right here', async () => {
+      let here = true;
+      const { rooms, heard, enter, listened } = aRoom({ isHere: () => here, isListening: true });
+      const waiters = names.map((name) => enter(name));
+      for (const { waiter, wake } of waiters) void wake.then(() => waiter.leave());
+      here = false;
+      rooms.tell('key', 'answer');
+      await turns();
+      expect([heard, listened()]).toEqual([told, 0]);
+    });
+
+    it('sends one of those who go on waiting, though the last ones were gone before they were told', async () => {
+      const { clock, rooms, heard, enter, hear } = aRoom({ max: 2 * MANY });
+      const client = new AbortController();
+      const waiters = names.map((name) => ({ name, ...enter(name) }));
+      for (const { name, waiter, wake } of waiters) void wake.then(() => hear(name, waiter));
+      const gone = names.map(() => enter('gone', SECOND, client.signal));
+      rooms.tell('key', 'answer');
+      client.abort();
+      for (const { waiter } of gone) waiter.leave();
+      await turns();
+      await clock.advance(10);
+      expect(heard.at(-1)).toBe('0: look');
+    });
+
+    it('sends one of those who go on waiting after they were told', async () => {
+      const { clock, rooms, heard, enter, hear } = aRoom();
+      const waiters = names.map((name) => ({ name, ...enter(name) }));
+      for (const { name, waiter, wake } of waiters) void wake.then(() => hear(name, waiter));
+      rooms.tell('key', 'answer');
+      await turns();
+      await clock.advance(10);
+      expect(heard).toEqual([...told, '0: look']);
+    });
+
+    it('lets go of who has waited long enough or whose client has gone, before they are told', async () => {
+      const { rooms, heard, enter } = aRoom();
+      const client = new AbortController();
+      names.slice(1).forEach((name) => enter(name));
+      enter('gone', SECOND, client.signal);
+      rooms.tell('key', 'answer');
+      client.abort();
+      await atRest();
+      expect(heard).toContain('gone: over');
+      await turns();
+      expect(heard).toHaveLength(MANY);
+      expect(heard).not.toContain('gone: told answer');
+    });
+
+    it('tells those who are left when it is closed', async () => {
+      const { rooms, heard, enter } = aRoom();
+      names.forEach((name) => enter(name));
+      rooms.tell('key', 'answer');
+      rooms.close();
+      await atRest();
+      expect(heard).toEqual(told);
+    });
+  });
+
+  describe('where hints can be relied on', () => {
+    it('looks at long pauses only, and at short ones again as soon as that is over', async () => {
+      const { clock, heard, enter, hear, rely } = aRoom();
+      const { waiter } = enter('a');
+      await clock.advance(10);
+      void hear('a', waiter);
+      await clock.advance(5); // the second pause is under way
+      rely(true);
+      await clock.advance(249);
+      expect(heard).toHaveLength(1);
+      await clock.advance(1);
+      expect(heard).toHaveLength(2);
+      void hear('a', waiter);
+      await clock.advance(100);
+      rely(false);
+      const pauses: number[] = [];
+      for (let i = 0; i < 3; i += 1) {
+        const [before, at] = [heard.length, clock.now()];
+        while (heard.length === before) await clock.advance(1);
+        pauses.push(clock.now() - at);
+        void hear('a', waiter);
+      }
+      expect(pauses).toEqual([10, 20, 40]);
+    });
+
+    it('looks at once all the same when there is a hint', async () => {
+      const { clock, heard, enter, hint } = aRoom({ isListening: true });
+      enter('a');
+      await clock.advance(100);
+      expect(heard).toEqual([]);
+      await hint();
+      expect(heard).toEqual(['a: look']);
+    });
+
+    it('listens at once, without a look in vain, where that is done already', () => {
+      const { enter, ears } = aRoom({ isListening: true });
+      enter('a');
+      enter('b');
+      expect(ears.size).toBe(1);
+    });
   });
 
   describe('with hints from elsewhere', () => {
