@@ -10,6 +10,7 @@
  * its connection as idle when the server closes, and goes on to the next one in a pipeline.
  */
 import { OutgoingMessage, type ServerResponse } from 'node:http';
+import { hasClosed } from './http2.js';
 import type { Method, ResponseCover } from './response-cover.js';
 
 /** Of a response of another make (HTTP/2). They refuse once the head has been sent; so does `setHeaders`, which calls the first of them. */
@@ -31,6 +32,7 @@ export class ApplicationView {
   /** Those who have heard of a client that had gone before the tap began. */
   readonly #closeBefore: readonly unknown[] | undefined;
   #closeWithheld = false;
+  #finishWithheld = false;
   /** What was in place of `CONCEALED_HEAD`. */
   #headBefore: string | null | undefined;
 
@@ -38,7 +40,7 @@ export class ApplicationView {
     private readonly response: ServerResponse,
     private readonly cover: ResponseCover,
   ) {
-    if (response.destroyed) {
+    if (hasClosed(response)) {
       this.#closeBefore = response.rawListeners('close');
       this.withholdClose();
     }
@@ -66,6 +68,12 @@ export class ApplicationView {
     this.cover.show('closed', false);
   }
 
+  /** Over HTTP/2 the end of a client is one of the answer too, as if it had been sent. Whether anybody was told: nobody. */
+  withholdFinish(): false {
+    this.#finishWithheld = true;
+    return false;
+  }
+
   /** From here on the response looks as it is. */
   reveal(): void {
     this.#takeHead();
@@ -73,10 +81,11 @@ export class ApplicationView {
     if (this.#closeWithheld) this.response.destroyed = true;
   }
 
-  /** The 'close' that was withheld, once, to all who have not heard it. */
+  /** The 'close' that was withheld, once, to all who have not heard it; and what came with it. */
   tellClose(): void {
     if (!this.#closeWithheld) return;
     this.#closeWithheld = false;
+    if (this.#finishWithheld) this.response.emit('finish');
     if (this.#closeBefore === undefined) {
       this.response.emit('close');
       return;

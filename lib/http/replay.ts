@@ -5,6 +5,7 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { RecordedResponse } from '../contract/recorded-response.js';
+import { isHttp2 } from './http2.js';
 import type { ResponseDoor } from './request-facts.js';
 
 /**
@@ -47,7 +48,8 @@ export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHe
   // Said outright: where one has been removed before, Node would send the body in chunks instead.
   if (answer.status !== 204 && answer.status !== 304) response.setHeader('content-length', answer.body.length);
   response.statusCode = answer.status;
-  response.statusMessage = ''; // Node then takes the usual words for the status
+  // Node then takes the usual words for the status. Over HTTP/2 there are none, and it warns of whoever sets them.
+  if (response.statusMessage !== '') response.statusMessage = '';
 }
 
 /**
@@ -62,7 +64,8 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
   for (const [name, value] of Object.entries(extra)) raw.setHeader(name, value);
   if (answer.body.length > 0) raw.end(answer.body);
   else raw.end();
-  sinkLateWrites(raw);
+  if (isHttp2(raw) && !raw.writableEnded) door.divert(sinkBeside(raw));
+  else sinkLateWrites(raw);
 }
 
 /**
@@ -74,6 +77,17 @@ export function replayResponse(door: ResponseDoor, answer: RecordedResponse, ext
 function sinkLateWrites(raw: ServerResponse): void {
   if (raw.headersSent) sinkBetween(raw);
   else sinkInFront(raw);
+}
+
+/**
+ * Beside it, for the framework alone: HTTP/2's own `end`, which is still to come, writes by `write` and `writeHead` of the
+ * response, so that nothing may stand there.
+ */
+function sinkBeside(raw: ServerResponse): ServerResponse {
+  const sink = Object.assign(Object.create(raw) as ServerResponse & Sunk, SUNK, { [SENT_STATUS]: raw.statusCode });
+  Object.defineProperty(sink, 'statusCode', SENT);
+  Object.defineProperty(sink, 'writableEnded', ENDED);
+  return sink;
 }
 
 const SENT_STATUS = Symbol('status that was sent');

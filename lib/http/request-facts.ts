@@ -2,6 +2,7 @@
  * The only file that knows Express and Fastify apart. Beyond this door there are only facts.
  */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { announcesContent } from './http2.js';
 
 /** One uploaded part with content, as the platform's file interceptors leave it on the request. */
 export interface FilePart {
@@ -28,7 +29,10 @@ export interface RequestFacts {
   header(name: string): readonly string[];
   /** The Content-Type field as sent. */
   readonly contentType: string | undefined;
-  /** Whether the message has content at all (RFC 9112, section 6: Content-Length or Transfer-Encoding). */
+  /**
+   * Whether the message has content at all (RFC 9112, section 6: Content-Length or Transfer-Encoding). Over HTTP/2
+   * neither has to be there; what has no type either is content that Fastify passes over.
+   */
   readonly hasContent: boolean;
   /** What a body parser or file interceptor has made of it; `undefined` if none has. */
   readonly body: unknown;
@@ -50,6 +54,8 @@ export interface ResponseDoor {
   remember(): () => void;
   /** Keeps a `@Render()` handler's view from being made, where the answer has left already and there is nothing to show. */
   muteViews(): void;
+  /** Gives the framework another response to write to: this one has its answer. */
+  divert(elsewhere: ServerResponse): void;
   /** Makes it 304, which has no content, whatever the application goes on to give the framework for it. */
   notModified(): void;
 }
@@ -140,6 +146,11 @@ class ExpressDoor implements ResponseDoor {
     Object.assign(this.raw, { render: nothing });
   }
 
+  /** Express has none over HTTP/2, and HTTP/1.1 needs none. */
+  divert(): void {
+    nothing();
+  }
+
   notModified(): void {
     this.raw.statusCode = NOT_MODIFIED; // Express itself then leaves the content out
     Object.assign(this.raw, { render: () => this.raw.end() });
@@ -188,6 +199,10 @@ class FastifyDoor implements ResponseDoor {
     Object.assign(this.reply, { view: nothing });
   }
 
+  divert(elsewhere: ServerResponse): void {
+    Object.assign(this.reply, { raw: elsewhere });
+  }
+
   notModified(): void {
     sendWithoutContent(this.reply);
   }
@@ -205,7 +220,8 @@ function rememberHead(raw: ServerResponse): () => void {
   const { statusCode, statusMessage } = raw;
   const headers = raw.getHeaders();
   return () => {
-    Object.assign(raw, { statusCode, statusMessage });
+    raw.statusCode = statusCode;
+    if (raw.statusMessage !== statusMessage) raw.statusMessage = statusMessage;
     for (const name of raw.getHeaderNames()) raw.removeHeader(name);
     for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.setHeader(name, value);
   };
@@ -261,7 +277,10 @@ abstract class Facts<Request extends FrameworkRequest> implements RequestFacts {
 
   get hasContent(): boolean {
     const { headers } = this.raw;
-    return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+    const length = headers['content-length'];
+    if (headers['transfer-encoding'] !== undefined) return true;
+    if (length !== undefined) return Number(length) > 0;
+    return headers['content-type'] !== undefined && announcesContent(this.raw);
   }
 
   get rawBody(): Buffer | undefined {

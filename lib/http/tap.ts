@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { ApplicationView, headersSentError } from './application-view.js';
 import { DrainRelay } from './drain-relay.js';
+import { hasClosed } from './http2.js';
 import { KeptParts } from './kept-parts.js';
 import { Patience } from './patience.js';
 import { standingHeaders } from './replay.js';
@@ -130,7 +131,7 @@ export class Tap implements ResponseTap {
   #write(args: readonly unknown[]): unknown {
     this.#patience?.renew();
     if (this.#phase === 'over') return this.#cover.below('write', args);
-    const nobodyReads = this.#phase === 'dropping' || (this.#phase === 'flowing' && this.response.destroyed);
+    const nobodyReads = this.#phase === 'dropping' || (this.#phase === 'flowing' && hasClosed(this.response));
     if (nobodyReads) return sink(writtenPart(args).callback);
     if (this.#phase === 'flowing') return this.#cover.below('write', args);
     const { bytes, callback } = writtenPart(args);
@@ -157,13 +158,14 @@ export class Tap implements ResponseTap {
     if (this.#phase === 'over') return this.#cover.below('destroy', args);
     // While another answer leaves, the application can only give up its own.
     if (this.#phase === 'dropping') this.#over();
-    else this.#giveUp(() => this.#cover.below('destroy', args));
+    else this.#giveUp(() => this.#wire.cut(args));
     return this.response;
   }
 
   #emit(args: readonly unknown[]): unknown {
     const event = args[0];
     if (event === 'close') return this.#close(args);
+    if (event === 'finish' && this.#conceals) return this.#view.withholdFinish();
     if (event === 'pipe' && this.#conceals) (this.#sources ??= new AnswerSources()).piped(args[1] as Readable);
     if (event === 'unpipe') this.#sources?.unpiped(args[1] as Readable);
     return this.#cover.below('emit', args);
@@ -313,7 +315,7 @@ export class Tap implements ResponseTap {
 
   /** Without a client there is no 'finish', and a handler that waits for it would stay for ever. */
   #callBackEnd(): void {
-    if (!this.#endCallback || !this.response.destroyed || !this.response.listeners('finish').includes(this.#endCallback)) return;
+    if (!this.#endCallback || !hasClosed(this.response) || !this.response.listeners('finish').includes(this.#endCallback)) return;
     this.response.removeListener('finish', this.#endCallback);
     sink(this.#endCallback, fault('ERR_STREAM_PREMATURE_CLOSE', 'Premature close'));
   }

@@ -3,6 +3,7 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { RecordedResponse } from '../contract/recorded-response.js';
+import { BROKEN_OFF, hasClosed, isHttp2 } from './http2.js';
 import { setAnswerHead } from './replay.js';
 import type { ResponseCover } from './response-cover.js';
 
@@ -23,7 +24,7 @@ export class Wire {
 
   /** Whether more may follow at once. A client that has gone makes nobody wait. */
   write(bytes: Buffer): boolean {
-    return this.cover.below('write', [bytes]) !== false || this.response.destroyed;
+    return this.cover.below('write', [bytes]) !== false || hasClosed(this.response);
   }
 
   end(last: Buffer | undefined): void {
@@ -37,7 +38,7 @@ export class Wire {
   }
 
   /** Without its end, a client knows that an answer is not whole. */
-  cut(): void {
-    this.cover.below('destroy', []);
+  cut(args: readonly unknown[] = []): void {
+    this.cover.below('destroy', args.length === 0 && isHttp2(this.response) ? [BROKEN_OFF] : args);
   }
 }

@@ -1,6 +1,7 @@
 /** How long one client would wait for an answer in the making, and whether it is still there. */
 import type { ServerResponse } from 'node:http';
 import { parseDictionary } from 'structured-headers';
+import { hasClosed } from '../http/http2.js';
 import type { Exchange } from '../http/request-facts.js';
 import type { ResolvedRoute } from './resolve-options.js';
 
@@ -35,7 +36,7 @@ export function presenceOf(response: ServerResponse): { readonly signal: AbortSi
     get signal() {
       if (gone === undefined) {
         gone = new AbortController();
-        if (response.destroyed) leave();
+        if (hasClosed(response)) leave();
         response.once('close', leave);
       }
       return gone.signal;

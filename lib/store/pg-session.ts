@@ -11,7 +11,7 @@ import { Crowd, type Member } from './crowd.js';
 import { GaveUp } from './patience.js';
 import { isTransient } from './postgres-error.js';
 import type { Answer, Deadline, Session, Statement, Value } from './session.js';
-import { Trip, type TripAnswer } from './trip.js';
+import { Trip, isForgotten, type TripAnswer } from './trip.js';
 
 export interface ConnectionOptions {
   readonly connection: PoolConfig;
@@ -118,20 +118,26 @@ class Attempt<Row> implements Member {
 
   #send(client: PoolClient): void {
     if (this.#isOver) return client.release(); // somebody else may be waiting for it
-    const { served, options } = this.underWay;
+    const { served } = this.underWay;
     this.#client = client;
     this.isReused = served.has(client);
     if (!this.isReused) {
       served.add(client);
       client.on('error', ignored);
     }
+    this.#submit(client, false);
+  }
+
+  /** Alone in its trip, a statement that Postgres has not prepared (any more) was not begun either: it is prepared and sent again at once. */
+  #submit(client: PoolClient, isRepeated: boolean): void {
+    const { options } = this.underWay;
     try {
       options.onStatement?.(this.statement.name);
       const trip = new Trip([{ statement: this.statement, values: this.values }], options.preparedStatements);
       trip.on(
         client,
         (answer) => this.#answered(client, answer),
-        (error) => this.fail(error),
+        (error) => (isRepeated || this.#isOver || !isForgotten(error) ? this.fail(error) : this.#submit(client, true)),
       );
     } catch (error) {
       this.fail(error);

@@ -984,8 +984,9 @@ const QUEUE_BRIEFLY = `set_config('lock_timeout', $9, true) <> ''`;
  * and don't lock each other out. An insert waits for whoever has made one of that id and not committed, and all the
  * others in the statement with it: hence no longer than `$9`, which is an error, 55P03.
  *
- * Each is looked for by itself. OFFSET 0 keeps the search from becoming a join, for which the planner might read
- * the table as a whole while it is young, and go on with that while it grows. The LIMIT says that there may
+ * Each is looked for by itself, since `agrees` is made of both sides beneath an outer join: that leaves Postgres nothing but
+ * a nested loop. Any other join might read the table as a whole while it is young, and ask of every record in it whether it
+ * is free, which locks it. The LIMIT says that there may
  * be few of them, whatever the array is: so the plan for any array is never dearer than one for this array, and is
  * kept. It is computed once and before all else, which is why it also makes the settings; in an arm of their own they
  * would cost as much as two more claims.
@@ -1003,8 +1004,7 @@ function claimShared(records: string, set: string): string {
                select ${recordStanding(`exists (${freeRow(records, 'record.id')})`)},
                       (scope = asked.scope and operation = asked.operation and key = asked.key) as agrees
                  from ${records} as record
-                where id = asked.id
-               offset 0) as record on true
+                where id = asked.id) as record on true
       ), inserted as (
         insert into ${records}
                (id, scope, operation, key, fingerprint, owner, state, attempt, created_at, locked_until, reap_after)

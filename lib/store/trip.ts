@@ -201,7 +201,12 @@ function forget(parsedStatements: Wire['parsedStatements']): void {
   for (const name of Object.keys(parsedStatements)) if (name.startsWith('idempotency_')) delete parsedStatements[name];
 }
 
-/** “Prepared statement does not exist”: somebody has thrown away what the connection had. The next trip prepares it anew. */
+/**
+ * “Prepared statement does not exist”: somebody has thrown away what the connection had. Or “cached plan must not change
+ * result type”: the table has become another one, and Postgres keeps what was prepared for the old one and won't have it.
+ * Either is said before anything is carried out. The next trip prepares it anew.
+ */
 export function isForgotten(error: unknown): boolean {
-  return codeOf(error) === '26000';
+  const code = codeOf(error);
+  return code === '26000' || (code === '0A000' && (error as { readonly routine?: unknown }).routine === 'RevalidateCachedQuery');
 }

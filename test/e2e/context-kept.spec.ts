@@ -9,22 +9,25 @@ import {
   Post,
   Req,
   Res,
+  UseInterceptors,
   UsePipes,
   applyDecorators,
   createParamDecorator,
   forwardRef,
 } from '@nestjs/common';
-import type { ExecutionContext, OnModuleInit, PipeTransform, Provider } from '@nestjs/common';
+import type { ExecutionContext, NestInterceptor, OnModuleInit, PipeTransform, Provider } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { CurrentExecution, IdempotencyService, Idempotent } from '../../lib/index.js';
 import type { IdempotentExecution } from '../../lib/index.js';
 import type { AsyncLocalStorage } from 'node:async_hooks';
 import { Agent } from 'node:http';
+import { defer, map, race } from 'rxjs';
 import { PLATFORMS } from '../support/app.js';
 import type { AppParts, RunningApp } from '../support/app.js';
 import { barrier } from '../support/barrier.js';
 import { Ledger, bench, newKey } from './support/bench.js';
 import type { PlatformResponse } from './support/platform-response.js';
+import { Stage } from './support/stage.js';
 import { isReplay, json, send } from './support/wire.js';
 import type { Answer } from './support/wire.js';
 
@@ -267,6 +270,43 @@ describe.each(PLATFORMS)('a context on %s', (platform) => {
       expect(service.current()).toBeUndefined(); // nobody is at work without one any more, so this is certain
     });
   });
+
+  it.each(['with a context', 'without one'])(
+    'is that of a handler %s until its end, though somebody else has answered by then',
+    async (how) => {
+      const stage = new Stage();
+      let service: IdempotencyService;
+      let told: unknown;
+      const impatient: NestInterceptor = {
+        intercept: (_context, next) => race(next.handle(), defer(() => stage.reached('handler')).pipe(map(() => ({ late: true })))),
+      };
+      @Controller()
+      class Desk {
+        @Idempotent()
+        @Post('late')
+        @UseInterceptors(impatient)
+        async late(): Promise<void> {
+          await stage.stopAt('handler');
+          try {
+            told = service.current()?.key;
+          } catch (error) {
+            told = (error as Error).message;
+          }
+          stage.open('told');
+        }
+      }
+      await within({ controllers: [Shop, Desk] }, async (app) => {
+        service = app.app.get(IdempotencyService);
+        if (how === 'without one') await passTheLast(app, '/payments');
+        const key = newKey();
+        expect(json(await send(`${app.url}/late`, { key }))).toEqual({ late: true });
+        stage.open('handler');
+        await stage.stopAt('told');
+        if (isCheap || how === 'with a context') expect(told).toBe(key);
+        else expect(told).toContain('Inject IdempotencyService where it is used');
+      });
+    },
+  );
 
   it('is kept where a handler may write its answer itself, since only that tells its answers from others’', async () => {
     @Controller()

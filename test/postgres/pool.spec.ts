@@ -1,7 +1,7 @@
 /** The module's own connections: what they are made from, how long they are waited for, and that none is left. */
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { EventEmitter } from 'node:events';
-import { Client, Pool, types, type ClientConfig, type PoolConfig, type QueryConfig } from 'pg';
+import { Client, DatabaseError, Pool, types, type ClientConfig, type PoolConfig, type QueryConfig } from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { systemClock } from '../../lib/contract/clock.js';
 import { Columns } from '../../lib/store/columns.js';
@@ -336,6 +336,56 @@ describe('statements', () => {
 
   it('are prepared under their names', async () => {
     expect(await preparedOn(true)).toEqual([{ name: 'idempotency_claim' }, { name: 'idempotency_complete' }]);
+  });
+
+  describe('that a connection has forgotten', () => {
+    const NUMBERS = new Columns<{ readonly id: number }>({ id: 'number' });
+    const READ = { name: 'idempotency_read', columns: NUMBERS, text: 'select id from changing order by id' };
+    let sent: string[];
+    let session: PgSession;
+    const run = (name: string, text: string) => session.run({ name, text }, [], deadlineIn(systemClock, IN_TIME));
+    const read = () => session.run(READ, [], deadlineIn(systemClock, IN_TIME));
+
+    beforeEach(() => {
+      sent = [];
+      const settings = { connection: { connectionString: bench.url }, preparedStatements: true, poolSize: 1, connectTimeoutMs: IN_TIME };
+      session = new PgSession({ ...settings, clock: systemClock, onStatement: (name) => sent.push(name) });
+    });
+    afterEach(() => session.close());
+    beforeAll(() => bench.pool.query('create table changing as select 1 as id'));
+
+    it.each([
+      ['deallocate all', { id: 2 }],
+      ['discard all', { id: 3 }],
+      ['alter table changing alter id type bigint', { id: 4 }],
+    ])('by %s are prepared once more, on the same connection, and nobody notices', async (text, added) => {
+      const { backend } = await read();
+      await run('idempotency_forget', text);
+      expect(await read()).toMatchObject({ backend, rows: expect.arrayContaining([{ id: 1 }]) });
+      expect(sent).toEqual(['idempotency_read', 'idempotency_forget', 'idempotency_read', 'idempotency_read']);
+      const insert = { name: 'idempotency_insert', text: 'insert into changing values ($1)' };
+      const add = () => session.run(insert, [added.id], deadlineIn(systemClock, IN_TIME));
+      await add();
+      await run('idempotency_forget', 'deallocate all');
+      expect(await add()).toMatchObject({ backend, count: 1 });
+      expect((await read()).rows.filter(({ id }) => id === added.id)).toHaveLength(2);
+    });
+
+    it('fail where they are forgotten for good, and are tried no third time', async () => {
+      const refusal = Object.assign(new DatabaseError('It does not exist.', 0, 'error'), { severity: 'ERROR', code: '26000' });
+      const submitted: object[] = [];
+      await read();
+      const watched = jest.spyOn(Client.prototype, 'query').mockImplementation(((trip: { callback(error: unknown): void }) => {
+        submitted.push(trip);
+        process.nextTick(() => trip.callback(refusal));
+      }) as never);
+      try {
+        await expect(read()).rejects.toMatchObject({ code: 'IDEMPOTENCY_STORE_UNAVAILABLE', cause: refusal });
+      } finally {
+        watched.mockRestore();
+      }
+      expect(submitted).toHaveLength(2);
+    });
   });
 
   it('are not prepared where a pooler could not follow', async () => {

@@ -342,6 +342,22 @@ describe('the plan that Postgres keeps for a shared statement', () => {
     },
   );
 
+  it('never asks of a record that nobody has named whether it is free, for which it would have to be locked', async () => {
+    const lost = await owned(store);
+    await bench.alter(lost.id, LEASE_PASSED);
+    const { id, identity, owner, fingerprint, leaseMs, retentionMs } = aClaim();
+    const { scope, operation, key } = identity;
+    const client = new Client({ connectionString: bench.url });
+    await client.connect();
+    await client.query('set enable_nestloop = off'); // whoever joins now reads the table as a whole
+    await client.query('begin');
+    const asked = [[id], [scope], [operation], [key], [fingerprint], [owner], [leaseMs], [retentionMs]];
+    await client.query(statements(tablesIn('public')).claimShared.text, [...asked, '1s', 1]);
+    const { rowCount } = await bench.pool.query('select from idempotency_records where id = $1 for update skip locked', [lost.id]);
+    await client.end();
+    expect(rowCount).toBe(1);
+  });
+
   it.each([1, 2, 9, 40])('is kept, where the first ones that a connection carries are of %s', async (count) => {
     const client = new Client({ connectionString: bench.url });
     await client.connect();

@@ -17,6 +17,8 @@ export interface AppParts extends ModuleMetadata {
   /** Before `init`: global interceptors, middleware, plugins. */
   readonly configure?: (app: INestApplication, platform: Platform) => void | Promise<void>;
   readonly create?: NestApplicationOptions;
+  /** Options of its own for Fastify's adapter. */
+  readonly fastify?: object;
 }
 
 export interface RunningApp {
@@ -36,11 +38,11 @@ export interface PostOptions {
 }
 
 export async function startApp(platform: Platform, parts: AppParts): Promise<RunningApp> {
-  const { controllers = [], providers = [], imports = [], options, configure, create } = parts;
+  const { controllers = [], providers = [], imports = [], options, configure, create, fastify } = parts;
   @Module({ controllers, providers, imports: [...imports, IdempotencyModule.forRoot(options)] })
   class TestModule {}
   // Nest 11 hears its own option of that name for Express only.
-  const adapter = platform === 'express' ? new ExpressAdapter() : new FastifyAdapter({ forceCloseConnections: true });
+  const adapter = platform === 'express' ? new ExpressAdapter() : new FastifyAdapter({ forceCloseConnections: true, ...fastify });
   const app = await NestFactory.create<NestFastifyApplication>(TestModule, adapter as FastifyAdapter, {
     logger: false,
     forceCloseConnections: true,

@@ -354,6 +354,7 @@ describe('a response that has closed', () => {
           setHeader: nothing,
           remember: () => nothing,
           muteViews: nothing,
+          divert: nothing,
           notModified: nothing,
         };
         replayResponse(door, { status: 200, headers: [], body: Buffer.from('x') }, {});

@@ -51,6 +51,8 @@ describe('a client', () => {
 
   it('may have gone before anybody looked', () => {
     expect(presenceOf(aResponse(true)).signal.aborted).toBe(true);
+    const overHttp2 = Object.assign(new EventEmitter(), { stream: { destroyed: true } }) as unknown as ServerResponse;
+    expect(presenceOf(overHttp2).signal.aborted).toBe(true);
   });
 
   it('is not looked after any longer than need be', () => {
