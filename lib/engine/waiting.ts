@@ -7,17 +7,10 @@
  */
 import type { Clock } from '../contract/clock.js';
 import type { IdempotencyStore } from '../contract/store.js';
-import { Slices } from './slices.js';
 
 /** Most executions end within milliseconds, and one that has not done so by then seldom ends in the next ten. */
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 250;
-
-/**
- * In one turn of the event loop. Each has an answer to send then, which takes a tenth of a millisecond, and a
- * request for something else that comes meanwhile should not have to wait for all of them.
- */
-const MOST_TOLD = 4;
 
 export type Wake<News> =
   /** You are the scout: look, and either tell the others or wait again. */
@@ -37,20 +30,10 @@ interface Room<News> {
   stopListening: (() => void) | undefined;
   /** Every end is sure to be hinted at. */
   reliesOnHints: boolean;
-  /** How many are still to hear what is known already: nobody looks meanwhile. */
-  untold: number;
-}
-
-interface Telling<News> {
-  readonly id: string;
-  readonly room: Room<News>;
-  readonly waiter: Waiter<News>;
-  readonly wake: Wake<News>;
 }
 
 export class WaitingRooms<News> {
   readonly #rooms = new Map<string, Room<News>>();
-  readonly #tellings = new Slices<Telling<News>>(MOST_TOLD, (telling) => this.#tellOne(telling));
   #count = 0;
   #closed = false;
 
@@ -87,20 +70,9 @@ export class WaitingRooms<News> {
     return this.#rooms.has(id);
   }
 
-  /** Everybody who waits for `id` hears this, in their order, a few at a time. */
+  /** Everybody who waits for `id` hears this. */
   tell(id: string, news: News): void {
-    const room = this.#rooms.get(id);
-    if (room === undefined) return;
-    cancelPause(room);
-    room.untold += room.waiters.length;
-    const wake = { kind: 'told', news } as const;
-    this.#tellings.add(room.waiters.map((waiter) => ({ id, room, waiter, wake })));
-  }
-
-  #tellOne({ id, room, waiter, wake }: Telling<News>): void {
-    room.untold -= 1;
-    waiter.wake(wake);
-    if (room.untold === 0) this.#sendScout(id, room); // for those who have heard it and wait again
+    for (const waiter of this.#rooms.get(id)?.waiters.slice() ?? []) waiter.wake({ kind: 'told', news });
   }
 
   /** The key may be free: somebody should look at once, and one is enough. */
@@ -114,7 +86,6 @@ export class WaitingRooms<News> {
   /** Nobody waits any longer, nor will. */
   close(): void {
     this.#closed = true;
-    this.#tellings.finish();
     for (const room of this.#rooms.values()) for (const waiter of room.waiters.slice()) waiter.wake({ kind: 'over' });
   }
 
@@ -122,7 +93,7 @@ export class WaitingRooms<News> {
     const cameBack = room.scout?.isWaiting ?? false;
     if (cameBack) room.scout = undefined;
     if (this.isHere(id)) return stopListening(room);
-    if (room.scout !== undefined || room.cancelPause !== undefined || room.untold > 0) return;
+    if (room.scout !== undefined || room.cancelPause !== undefined) return;
     if (!room.waiters.some(({ isWaiting }) => isWaiting)) return;
     // Not before the first look was in vain, where it costs a connection: most executions are over by then.
     if (cameBack || this.elsewhere.isListening?.()) this.#listen(id, room);
@@ -158,7 +129,7 @@ export class WaitingRooms<News> {
   }
 
   #lookNow(room: Room<News>): void {
-    if (room.scout === undefined && room.untold === 0) this.#wakeOne(room);
+    if (room.scout === undefined) this.#wakeOne(room);
     else room.lookAgain = true;
   }
 
@@ -189,7 +160,6 @@ function newRoom<News>(): Room<News> {
     lookAgain: false,
     stopListening: undefined,
     reliesOnHints: false,
-    untold: 0,
   };
 }
 
