@@ -75,13 +75,18 @@ const NONE: readonly string[] = Object.freeze([]);
 const NO_HEADERS: OutgoingHttpHeaders = Object.freeze({});
 
 export function readExchange(request: unknown, response: unknown): Exchange {
-  return isFastify(request)
-    ? { native: request, request: new FastifyFacts(request), response: new FastifyDoor(response as FastifyReply) }
-    : {
-        native: request as object,
-        request: new ExpressFacts(request as ExpressRequest),
-        response: new ExpressDoor(response as ExpressResponse),
-      };
+  return exchangeOf(request, readRequest(request), response);
+}
+
+/** Of a request whose answer may be no business of ours. */
+export function readRequest(request: unknown): RequestFacts {
+  return isFastify(request) ? new FastifyFacts(request) : new ExpressFacts(request as ExpressRequest);
+}
+
+/** @param request what has been read of `native` */
+export function exchangeOf(native: unknown, request: RequestFacts, response: unknown): Exchange {
+  const door = request instanceof FastifyFacts ? new FastifyDoor(response as FastifyReply) : new ExpressDoor(response as ExpressResponse);
+  return { native: native as object, request, response: door };
 }
 
 /** What both leave on the request object, each through its own body parsers, guards and file interceptors. */

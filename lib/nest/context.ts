@@ -22,8 +22,8 @@ export interface Frame {
   readonly run: HandlerRun | undefined;
   /** Inside a step's work, where the atomic transaction is out of reach. */
   readonly inStep: boolean;
-  /** The frame around it, if a handler is called from within another one's context. */
-  readonly outer: Frame | undefined;
+  /** The frame around it, if a handler is called from within another one's context; told when it is entered. */
+  outer: Frame | undefined;
 }
 
 export type FrameFacts = Omit<Frame, 'outer' | 'inStep'>;
@@ -73,21 +73,31 @@ interface Framed {
 
 /** The time from a handler's call until whatever was called has ended. */
 export interface Stay {
-  /** Runs `work` where it can find its execution. */
-  run<T>(work: () => T): T;
+  /** Runs `work`, with what it is to work on, where it can find its execution. */
+  run<T, R>(work: (on: T) => R, on: T): R;
   leave(): void;
 }
 
 /** Lets the handler of `request` find its execution, and what is below it too where somebody may ask. */
-export function enter(request: object, facts: FrameFacts): Stay {
+export function enter(request: object, { instance, execution, handlerToken, run }: FrameFacts): Stay {
+  const frame: Frame = { instance, execution, handlerToken, run, inStep: false, outer: undefined };
+  tie(execution, frame);
+  return enterFrame(request, frame);
+}
+
+/** The same for a frame that is there already, and makes its execution, and ties it to itself, only when that is asked for. */
+export function enterFrame(request: object, frame: Frame): Stay {
   const all = keeping();
-  const { instance, execution, handlerToken, run } = facts;
-  const frame = { instance, execution, handlerToken, run, inStep: false, outer: (request as Framed)[FRAME] ?? all.storage.getStore() };
+  frame.outer = (request as Framed)[FRAME] ?? all.storage.getStore();
   (request as Framed)[FRAME] = frame;
-  (execution as Framed)[FRAME] = frame;
   if (!all.isDemanded && all.probation === 0) return new StayOutside(all);
   if (!all.isDemanded) all.probation -= 1;
   return new StayInside(all, frame);
+}
+
+/** Lets `execution` find its frame where there is no context. */
+export function tie(execution: IdempotentExecution, frame: Frame): void {
+  (execution as Framed)[FRAME] = frame;
 }
 
 /** Of a request that is none of ours to guard, though its handler is: the wrapper is handed it all the same, and must know it. */
@@ -103,8 +113,8 @@ class StayInside implements Stay {
     all.inside += 1;
   }
 
-  run<T>(work: () => T): T {
-    return this.all.storage.run(this.frame, work);
+  run<T, R>(work: (on: T) => R, on: T): R {
+    return this.all.storage.run(this.frame, work, on);
   }
 
   /** With the last one inside the context is switched off, which makes the process's promises cheap again. */
@@ -120,8 +130,8 @@ class StayOutside implements Stay {
     all.outside += 1;
   }
 
-  run<T>(work: () => T): T {
-    return work();
+  run<T, R>(work: (on: T) => R, on: T): R {
+    return work(on);
   }
 
   leave(): void {
@@ -132,8 +142,8 @@ class StayOutside implements Stay {
 /** Runs `work` in a frame of its own, for whoever has asked already what is around it. */
 export function withFrame<T>(facts: FrameFacts, work: () => T): T {
   const { storage } = keeping();
-  const frame = { ...facts, inStep: false, outer: storage.getStore() };
-  (facts.execution as Framed)[FRAME] = frame;
+  const frame: Frame = { ...facts, inStep: false, outer: storage.getStore() };
+  tie(facts.execution, frame);
   return storage.run(frame, work);
 }
 
@@ -142,7 +152,9 @@ export function withinStep<T>(execution: IdempotentExecution, work: () => T): T 
   demandContext();
   const { storage } = keeping();
   const frame = storage.getStore() ?? (execution as Framed)[FRAME];
-  return frame === undefined ? work() : storage.run({ ...frame, inStep: true }, work);
+  if (frame === undefined) return work();
+  const { instance, execution: around, handlerToken, run, outer } = frame;
+  return storage.run({ instance, execution: around, handlerToken, run, outer, inStep: true }, work);
 }
 
 export function isInStep(): boolean {
@@ -187,12 +199,20 @@ export function isEntered(value: unknown): value is object {
 
 /** The handler run that was prepared for the method with this token, if `request` is on its way to it. */
 export function runOn(request: object, handlerToken: object): HandlerRun | undefined {
-  return innermost((frame) => frame.handlerToken === handlerToken, (request as Framed)[FRAME])?.run;
+  const frame = (request as Framed)[FRAME];
+  return frame === undefined ? runFor(handlerToken) : runWithin(frame, handlerToken);
 }
 
 /** The same for a method that is called without its request. */
 export function runFor(handlerToken: object): HandlerRun | undefined {
-  return innermost((frame) => frame.handlerToken === handlerToken)?.run;
+  return runWithin(keeping().storage.getStore(), handlerToken);
+}
+
+/** On every request's way, so without a function that is made for it. */
+function runWithin(from: Frame | undefined, handlerToken: object): HandlerRun | undefined {
+  let frame = from;
+  while (frame !== undefined && frame.handlerToken !== handlerToken) frame = frame.outer;
+  return frame?.run;
 }
 
 /** Whether the caller is called from where `run` follows its handler, as far as that is known. */
@@ -200,8 +220,8 @@ export function isWithinRun(run: HandlerRun): boolean {
   return innermost((frame) => frame.run === run) !== undefined;
 }
 
-function innermost(fits: (frame: Frame) => boolean, from = keeping().storage.getStore()): Frame | undefined {
-  let frame = from;
+function innermost(fits: (frame: Frame) => boolean): Frame | undefined {
+  let frame = keeping().storage.getStore();
   while (frame !== undefined && !fits(frame)) frame = frame.outer;
   return frame;
 }

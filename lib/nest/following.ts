@@ -29,7 +29,7 @@ export class Following implements Observer<unknown>, Unsubscribable {
   ) {}
 
   begin(below: CallHandler): void {
-    this.stay.run(() => below.handle().subscribe(this));
+    this.stay.run((following) => below.handle().subscribe(following), this);
     this.above.add(this);
   }
 

@@ -5,13 +5,12 @@
  */
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { Observable, catchError } from 'rxjs';
+import { Observable } from 'rxjs';
 import type { Subscriber } from 'rxjs';
 import type { Clock } from '../contract/clock.js';
 import { isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
 import type { EventSink } from '../contract/events.js';
-import type { IdempotentExecution } from '../contract/execution.js';
 import type { RecordedResponse } from '../contract/recorded-response.js';
 import type { AtomicSettings } from '../contract/settings.js';
 import type { Admission, Engine } from '../engine/engine.js';
@@ -22,23 +21,26 @@ import type { Scope } from '../engine/scope.js';
 import { isMultipart } from '../engine/media-type.js';
 import { problemResponse } from '../http/problem-details.js';
 import { replayResponse } from '../http/replay.js';
-import { readExchange } from '../http/request-facts.js';
-import type { Exchange } from '../http/request-facts.js';
+import { exchangeOf, readExchange, readRequest } from '../http/request-facts.js';
+import type { Exchange, RequestFacts } from '../http/request-facts.js';
 import { askedBy, keyOf, scopeOf } from './admission.js';
 import type { Asked } from './admission.js';
 import type { Arrival } from './arrival.js';
-import { enter, enterUnguarded } from './context.js';
+import { enterUnguarded } from './context.js';
 import { IdempotencyEvents } from './events.js';
 import { HandlerExecution } from './handler-execution.js';
 import { KeyedRequest } from './keyed-request.js';
 import type { KeyedRequestRules } from './keyed-request.js';
 import { defer } from './parts-gate.js';
+import { Unguarded } from './passing.js';
 import { patienceOf, presenceOf } from './patience.js';
 import { logForDevelopers, refusal } from './problem-exception.js';
 import { redacted } from './redaction.js';
 import type { ResolvedOptions, ResolvedRoute } from './resolve-options.js';
-import type { IdempotentRoutes } from './routes.js';
+import type { IdempotentRoute, IdempotentRoutes } from './routes.js';
 import { CLOCK, ENGINE, MODULE_INSTANCE, RESOLVED_OPTIONS, ROUTES, STORE } from './tokens.js';
+import { UnkeyedRequest } from './unkeyed-request.js';
+import type { UnkeyedRequestRules } from './unkeyed-request.js';
 import { Warnings } from './warnings.js';
 
 /** What clients see on an answer that was given before. */
@@ -49,6 +51,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   readonly #logger = new Logger('Idempotency');
   readonly #warnings = new Warnings();
   readonly #rules: KeyedRequestRules;
+  readonly #unkeyedRules: UnkeyedRequestRules;
 
   constructor(
     @Inject(ENGINE) private readonly engine: Engine,
@@ -57,7 +60,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
     @Inject(CLOCK) clock: Clock,
     @Inject(IdempotencyEvents) private readonly events: EventSink,
-    @Inject(MODULE_INSTANCE) private readonly instance: object,
+    @Inject(MODULE_INSTANCE) instance: object,
   ) {
     this.#rules = {
       engine,
@@ -68,49 +71,48 @@ export class IdempotencyInterceptor implements NestInterceptor {
       wordInstead: (arrival, found) => (found.kind === 'replay' ? replayed(found.answer) : this.#refusalAnswer(arrival, found.error)),
       refusal: (arrival, error) => this.#refusal(arrival, error),
     };
+    this.#unkeyedRules = { engine, store, instance, wording: (context, error) => this.#worded(context, error) };
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     if (context.getType() !== 'http') return next.handle();
     const route = this.routes.of(context);
-    if (route === undefined) return this.#wordErrors(context, next);
-    const exchange = exchangeOf(context);
-    if (!route.covers(exchange.request.method)) {
-      enterUnguarded(exchange.native);
-      return this.#wordErrors(context, next);
+    if (route === undefined) return this.#unguarded(context, next);
+    const native = context.getArgByIndex<object>(0); // by its place: switchToHttp() makes three functions for every call
+    const request = readRequest(native);
+    if (!route.coversAll && !route.covers(request.method)) {
+      enterUnguarded(native);
+      return this.#unguarded(context, next);
     }
-    if (route.behindInterceptors && isMultipart(exchange.request.contentType)) {
+    if (route.behindInterceptors && isMultipart(request.contentType)) {
       // Its parts are parsed further in, where this is taken up again.
-      defer(exchange.native, (inner) => this.#admit({ route, exchange: exchangeOf(context), context, next: inner }));
+      defer(native, (inner) => this.#admit(route, readRequest(native), context, inner));
       return next.handle();
     }
-    return this.#admit({ route, exchange, context, next });
+    return this.#admit(route, request, context, next);
   }
 
   /** Recipes may be used in any handler, and what they refuse is worded as everywhere. */
-  #wordErrors(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    return next.handle().pipe(
-      catchError((error: unknown) => {
-        if (!isIdempotencyError(error)) throw error;
-        const { response } = exchangeOf(context);
-        logForDevelopers(this.#logger, `${context.getClass().name}.${context.getHandler().name}`, error);
-        throw refusal(error, this.options.errorFormat, response);
-      }),
-    );
+  #unguarded(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return new Unguarded(next.handle(), context, this.#unkeyedRules.wording);
   }
 
-  #admit(arrival: Arrival): Observable<unknown> {
-    const { settings } = arrival.route;
+  #admit(route: IdempotentRoute, request: RequestFacts, context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const { settings } = route;
     let key: string | undefined;
     try {
-      key = keyOf(settings, arrival.exchange.request, arrival.context);
+      key = keyOf(settings, request, context);
     } catch (error) {
-      throw this.#rejected(arrival, error);
+      throw this.#rejected(arrivalOf(route, request, context, next), error);
     }
-    if (key !== undefined || settings.window !== undefined) return new Observable((subscriber) => this.#decide(arrival, key, subscriber));
-    const { atomic } = settings;
-    if (atomic !== undefined) return new Observable((subscriber) => this.#inTransaction(arrival, atomic, subscriber));
-    return this.#unprotected(arrival, new HandlerExecution(() => this.engine.unkeyed(settings, settings.handler), this.store, undefined));
+    const { atomic, window } = settings;
+    if (key !== undefined || window !== undefined) {
+      const arrival = arrivalOf(route, request, context, next);
+      return new Observable((subscriber) => this.#decide(arrival, key, subscriber));
+    }
+    if (atomic === undefined) return new UnkeyedRequest(this.#unkeyedRules, route, context, next);
+    const arrival = arrivalOf(route, request, context, next);
+    return new Observable((subscriber) => this.#inTransaction(arrival, atomic, subscriber));
   }
 
   /**
@@ -208,23 +210,9 @@ export class IdempotencyInterceptor implements NestInterceptor {
     new KeyedRequest(this.#rules, arrival, owned).follow(subscriber, new HandlerExecution(owned, this.store, key));
   }
 
-  /** Without a key, or without a store where the route prefers that: the handler runs as it would without us. */
-  #unprotected(arrival: Arrival, execution: IdempotentExecution): Observable<unknown> {
-    const { route, exchange, next } = arrival;
-    return new Observable((subscriber) => {
-      const stay = enter(exchange.native, { instance: this.instance, execution, handlerToken: route.token, run: undefined });
-      const below = stay.run(() =>
-        next.handle().subscribe({
-          next: (value) => subscriber.next(value),
-          error: (error: unknown) => subscriber.error(isIdempotencyError(error) ? this.#refusal(arrival, error) : error),
-          complete: () => subscriber.complete(),
-        }),
-      );
-      return () => {
-        below.unsubscribe();
-        stay.leave();
-      };
-    });
+  /** Without a store where the route prefers that: the handler runs as it would without us. */
+  #unprotected({ route, context, next }: Arrival, execution: HandlerExecution): Observable<unknown> {
+    return new UnkeyedRequest(this.#unkeyedRules, route, context, next, execution);
   }
 
   /** What a request that did not get as far as its handler is answered with. */
@@ -235,7 +223,14 @@ export class IdempotencyInterceptor implements NestInterceptor {
     return this.#refusal(arrival, error);
   }
 
-  /** The exception for Nest's filters. */
+  /** The exception for Nest's filters, of a request that owns no key. */
+  #worded(context: ExecutionContext, error: IdempotencyError): Error {
+    const handler = this.routes.of(context)?.settings.handler ?? `${context.getClass().name}.${context.getHandler().name}`;
+    logForDevelopers(this.#logger, handler, error);
+    return refusal(error, this.options.errorFormat, readExchange(context.getArgByIndex(0), context.getArgByIndex(1)).response);
+  }
+
+  /** The same of one that may own its key. */
   #refusal({ route, exchange }: Arrival, error: IdempotencyError): Error {
     logForDevelopers(this.#logger, route.settings.handler, error);
     return refusal(error, this.options.errorFormat, exchange.response);
@@ -248,9 +243,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 }
 
-/** By their places among a handler's arguments: switchToHttp() makes three functions for every call. */
-function exchangeOf(context: ExecutionContext): Exchange {
-  return readExchange(context.getArgByIndex(0), context.getArgByIndex(1));
+function arrivalOf(route: IdempotentRoute, request: RequestFacts, context: ExecutionContext, next: CallHandler): Arrival {
+  return { route, exchange: exchangeOf(context.getArgByIndex(0), request, context.getArgByIndex(1)), context, next };
 }
 
 function preferenceApplied(settings: ResolvedRoute, exchange: Exchange): Record<string, string> {

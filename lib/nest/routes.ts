@@ -25,6 +25,8 @@ export interface IdempotentRoute {
   readonly version: string | undefined;
   /** Whether requests of that method (upper case) are protected. */
   covers(method: string): boolean;
+  /** Whether those of every method are, so that nobody need ask which. */
+  readonly coversAll: boolean;
 }
 
 type Class = abstract new (...args: never[]) => unknown;
@@ -117,6 +119,7 @@ function routeOf(
 ): IdempotentRoute {
   const { token, behindInterceptors, classOptions, handlerOptions, deduplicate } = metadata;
   const requestMethod = Reflect.getMetadata(NEST.method, method) as RequestMethod;
+  const coversAll = requestMethod !== RequestMethod.ALL;
   const named = { controller: controller.name, method: name };
   const onStoreIfFailure = reporterFor(`${controller.name}.${name}`);
   return {
@@ -128,7 +131,8 @@ function routeOf(
       deduplicate === undefined
         ? resolveRoute(options, { ...named, classOptions, handlerOptions, onStoreIfFailure }, faults)
         : resolveDeduplication(options, { ...named, options: deduplicate }, faults),
-    covers: requestMethod === RequestMethod.ALL ? (sent) => !SAFE_METHODS.has(sent) : () => true,
+    covers: coversAll ? () => true : (sent) => !SAFE_METHODS.has(sent),
+    coversAll,
   };
 }
 

@@ -70,6 +70,7 @@ describe('a decorated handler', () => {
 
   it('is covered whatever its route’s method', () => {
     expect(routeOf(Payments, 'create')?.covers('POST')).toBe(true);
+    expect(routeOf(Payments, 'create')?.coversAll).toBe(true);
   });
 
   it('goes by the module’s options where it has none of its own', () => {
@@ -130,6 +131,7 @@ describe('a decorated controller', () => {
     const route = routeOf(Orders, 'any');
     expect(['POST', 'PUT', 'PATCH', 'DELETE', 'PURGE'].every((method) => route?.covers(method))).toBe(true);
     expect(['GET', 'HEAD', 'OPTIONS', 'TRACE'].some((method) => route?.covers(method))).toBe(false);
+    expect(route?.coversAll).toBe(false);
   });
 
   it('leaves other heirs of its base class alone', () => {
