@@ -452,9 +452,7 @@ describe('behind what others put in front of a response of HTTP/2', () => {
   it('content that nothing parses can’t be told, though its length is not told either', () =>
     within(
       (nest) =>
-        void (nest.getHttpAdapter().getInstance() as ParserRegistry).addContentTypeParser('text/csv', (_request, _content, done) =>
-          done(null),
-        ),
+        (nest.getHttpAdapter().getInstance() as ParserRegistry).addContentTypeParser('text/csv', (_request, _content, done) => done(null)),
       async (own) => {
         const script = new Script(({ run }) => ({ run }));
         const answer = await play('returns', script, { key: newKey(), body: 'a;b', headers: { 'content-type': 'text/csv' } }, own);
