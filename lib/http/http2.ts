@@ -14,6 +14,15 @@ export function isHttp2({ req }: ServerResponse): boolean {
   return req.httpVersionMajor === 2;
 }
 
+/** The words beside the status. HTTP/2 has none (RFC 9113, section 8.3.2), and Node warns of whoever reads or sets them there. */
+export function reasonOf(response: ServerResponse): string | undefined {
+  return isHttp2(response) ? undefined : response.statusMessage;
+}
+
+export function setReason(response: ServerResponse, reason: string | undefined): void {
+  if (!isHttp2(response)) response.statusMessage = reason as string;
+}
+
 /** Whether the response has closed, before its end or after it. What the tap shows of it counts. */
 export function hasClosed(response: ServerResponse): boolean {
   return (response.destroyed as boolean | undefined) ?? (response as OnStream).stream?.destroyed ?? false;

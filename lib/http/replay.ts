@@ -5,7 +5,7 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { RecordedResponse } from '../contract/recorded-response.js';
-import { isHttp2 } from './http2.js';
+import { isHttp2, setReason } from './http2.js';
 import type { ResponseDoor } from './request-facts.js';
 
 /**
@@ -48,8 +48,7 @@ export function setAnswerHead(response: ServerResponse, standing: OutgoingHttpHe
   // Said outright: where one has been removed before, Node would send the body in chunks instead.
   if (answer.status !== 204 && answer.status !== 304) response.setHeader('content-length', answer.body.length);
   response.statusCode = answer.status;
-  // Node then takes the usual words for the status. Over HTTP/2 there are none, and it warns of whoever sets them.
-  if (response.statusMessage !== '') response.statusMessage = '';
+  setReason(response, ''); // Node then takes the usual words for the status
 }
 
 /**
@@ -141,8 +140,9 @@ function sinkBetween(raw: ServerResponse): void {
  * where it came last; `statusMessage` comes after it, as Node sets it with the head.
  */
 function keepStatus(raw: ServerResponse): void {
-  const { statusCode, statusMessage } = raw;
+  const { statusCode } = raw;
   const own = Object.hasOwn(raw, 'statusMessage');
+  const statusMessage = own ? raw.statusMessage : '';
   if (own) Reflect.deleteProperty(raw, 'statusMessage');
   Reflect.deleteProperty(raw, 'statusCode');
   (raw as Sunk)[SENT_STATUS] = statusCode;

@@ -2,7 +2,7 @@
  * The only file that knows Express and Fastify apart. Beyond this door there are only facts.
  */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { announcesContent } from './http2.js';
+import { announcesContent, reasonOf, setReason } from './http2.js';
 
 /** One uploaded part with content, as the platform's file interceptors leave it on the request. */
 export interface FilePart {
@@ -222,11 +222,12 @@ function sendWithoutContent(reply: FastifyReply): void {
 }
 
 function rememberHead(raw: ServerResponse): () => void {
-  const { statusCode, statusMessage } = raw;
+  const { statusCode } = raw;
+  const reason = reasonOf(raw);
   const headers = raw.getHeaders();
   return () => {
     raw.statusCode = statusCode;
-    if (raw.statusMessage !== statusMessage) raw.statusMessage = statusMessage;
+    setReason(raw, reason);
     for (const name of raw.getHeaderNames()) raw.removeHeader(name);
     for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.setHeader(name, value);
   };

@@ -4,6 +4,7 @@
  */
 import { validateHeaderValue, type OutgoingHttpHeaders, type ServerResponse } from 'node:http';
 import { types } from 'node:util';
+import { reasonOf, setReason } from './http2.js';
 
 export type Callback = (error?: Error | null) => void;
 
@@ -36,8 +37,9 @@ export function setWrittenHead(response: ServerResponse, args: readonly unknown[
   const headers = typeof reason === 'string' ? args[2] : (args[2] ?? reason);
   if (Array.isArray(headers)) setListedHeaders(response, headers);
   else if (headers) setNamedHeaders(response, headers as OutgoingHttpHeaders);
-  if (typeof reason === 'string') response.statusMessage = reason;
-  if (response.statusMessage) validateHeaderValue('statusMessage', response.statusMessage);
+  if (typeof reason === 'string') setReason(response, reason);
+  const words = reasonOf(response);
+  if (words) validateHeaderValue('statusMessage', words);
   response.statusCode = code;
 }
 

@@ -217,7 +217,16 @@ describe.each(PLATFORMS)('what a request costs Postgres on %s', (platform) => {
       inThree(async (one, two, three) => {
         await waitsFor(one!, two!, three!);
         await waitsFor(two!, one!);
-        const statements = await statementsOfStorm(() => pause(100), one!, two!, three!);
+        const attended = times('idempotency_attend') + 2;
+        const statements = await statementsOfStorm(
+          async () => {
+            await until(() => times('idempotency_attend') === attended);
+            await pause(100); // in which nobody looks
+          },
+          one!,
+          two!,
+          three!,
+        );
         expect(statements.filter((name) => name !== 'idempotency_claim')).toEqual([
           'idempotency_attend',
           'idempotency_attend',
