@@ -35,8 +35,15 @@ export interface Runner {
   readonly afterRound?: () => Promise<void>;
 }
 
-/** Where a contestant has been idle for the others' rounds: until its code and its pages are back in the caches. */
-const LEAD_IN_SECONDS = 0.3;
+/**
+ * Where a contestant has been idle for the others' rounds: until its code and its pages are back in the caches. After
+ * some seconds without work V8 collects garbage more thoroughly, and with the last objects of a kind goes the machine code
+ * that was made for it: to make that again takes a second or more, and twice the processor time for as long.
+ */
+const LEAD_IN_SECONDS = 2;
+
+/** What was counted before is reported by then. */
+const FLUSH_SECONDS = 0.15;
 
 export class Racecourse {
   constructor(
@@ -120,7 +127,7 @@ export class Racecourse {
     const before = await countsSoFar(entrant.database);
     const { requests } = await clients.fire(traffic, this.pace.seconds / 2);
     await pause(REPORTS_EVERY_MS * 1.1);
-    const { requests: more } = await clients.fire(traffic, LEAD_IN_SECONDS / 2);
+    const { requests: more } = await clients.fire(traffic, FLUSH_SECONDS);
     const after = await countsSoFar(entrant.database);
     clients.close();
     const each = (name: keyof Counts): number => ((after[name] ?? NaN) - (before[name] ?? NaN)) / (requests + more);
