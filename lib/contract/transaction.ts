@@ -6,6 +6,7 @@
  * It is *open*, or *over*. What the handler was handed works while it is open and throws afterwards,
  * so that a forgotten `await` can't write into whatever the connection does next.
  */
+import type { Promptness } from './promptness.js';
 import type { Ownership, RecordedStep } from './record.js';
 import type { RecordedResponse } from './recorded-response.js';
 
@@ -22,6 +23,12 @@ export interface TransactionSettings {
   readonly guard: () => void;
   /** Whether it holds the record's row. A phase of a plain execution does not: its lease is renewed from elsewhere. */
   readonly holdsRecord: boolean;
+  /**
+   * Of its handler, and told what is seen of it. A prompt handler's transaction may still have to begin when it is handed out,
+   * and does with its first statement. If that finds the record's row to be somebody else's, it is not carried out, and rejects
+   * with `ExecutionSuperseded`; and so does everything after it.
+   */
+  readonly promptness?: Promptness;
 }
 
 /** What becomes of a COMMIT. */

@@ -9,6 +9,7 @@
  * REPEATABLE READ would doom the completion.
  */
 import { ById } from '../contract/by-id.js';
+import { Promptness } from '../contract/promptness.js';
 import type { Clock } from '../contract/clock.js';
 import { StoreUnavailable, TransactionFailed, isIdempotencyError } from '../contract/errors.js';
 import type { IdempotencyError } from '../contract/errors.js';
@@ -43,6 +44,8 @@ interface Open {
 export class AtomicTransactions {
   /** Those that are open, by their execution's token. */
   readonly #open = new ById<Open>();
+  /** Of handlers, each of which has settings of its own. */
+  readonly #promptness = new WeakMap<AtomicSettings, Promptness>();
 
   constructor(
     private readonly store: IdempotencyStore,
@@ -51,17 +54,24 @@ export class AtomicTransactions {
   ) {}
 
   /** `undefined`: the claim is lost already, and nothing has begun. */
-  async open(execution: OwnedExecution, { isolation }: AtomicSettings): Promise<RecordTransaction | undefined> {
+  async open(execution: OwnedExecution, atomic: AtomicSettings): Promise<RecordTransaction | undefined> {
     const { leaseMs, storeTimeoutMs } = execution.settings;
     const transaction = await this.store.transaction(execution.ownership, {
-      isolation,
+      isolation: atomic.isolation,
       idleMs: leaseMs,
       connectMs: storeTimeoutMs,
       guard: this.guard,
       holdsRecord: execution.keyed,
+      promptness: this.#promptnessOf(atomic),
     });
     if (transaction !== undefined) this.#beat(execution.ownership.owner, transaction, leaseMs / BEATS_PER_LEASE);
     return transaction;
+  }
+
+  #promptnessOf(atomic: AtomicSettings): Promptness {
+    let promptness = this.#promptness.get(atomic);
+    if (promptness === undefined) this.#promptness.set(atomic, (promptness = new Promptness()));
+    return promptness;
   }
 
   async end(execution: OwnedExecution, transaction: RecordTransaction, ending: Ending): Promise<AtomicEnd> {

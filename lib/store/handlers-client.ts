@@ -12,7 +12,7 @@ export function handlersClient(client: PoolClient, gate: TransactionGate): Trans
       const { name, text, values = given } = typeof query === 'string' ? { text: query } : query;
       gate.pass(text);
       try {
-        const { rows, rowCount } = await answerTo<Row & QueryResultRow>(client, { name, text, values: [...values] });
+        const { rows, rowCount } = await answerTo<Row & QueryResultRow>(client, gate, { name, text, values: [...values] });
         return { rows, rowCount };
       } catch (error) {
         gate.failed(error);
@@ -24,8 +24,8 @@ export function handlersClient(client: PoolClient, gate: TransactionGate): Trans
 }
 
 /** By callback: the driver's own promise keeps requests that are over from being cleared away as long as they are young. */
-function answerTo<Row extends QueryResultRow>(client: PoolClient, query: QueryConfig): Promise<QueryResult<Row>> {
+function answerTo<Row extends QueryResultRow>(client: PoolClient, gate: TransactionGate, query: QueryConfig): Promise<QueryResult<Row>> {
   return new Promise((resolve, reject) => {
-    client.query<Row>(query, (error: Error | null | undefined, result) => (error ? reject(error) : resolve(result)));
+    gate.send(client, query, (error: Error | null | undefined, result: QueryResult<Row>) => (error ? reject(error) : resolve(result)));
   });
 }

@@ -4,7 +4,9 @@
  */
 import type { QueryResult } from 'pg';
 import type { Clock } from '../contract/clock.js';
-import { StoreUnavailable, TransactionMisused } from '../contract/errors.js';
+import { ExecutionSuperseded, StoreUnavailable, TransactionMisused, isIdempotencyError } from '../contract/errors.js';
+import type { IdempotencyError } from '../contract/errors.js';
+import type { Promptness } from '../contract/promptness.js';
 import type { Ownership, RecordedStep } from '../contract/record.js';
 import type { CommitResult, KeepingWrite, LastWrite, RecordTransaction, TransactionClient } from '../contract/transaction.js';
 import type { Member } from './crowd.js';
@@ -12,6 +14,8 @@ import { handlersClient } from './handlers-client.js';
 import type { HeldRows } from './held-rows.js';
 import { valuesOf } from './last-write.js';
 import type { Loan } from './loan.js';
+import { Opening, lookOut } from './opening.js';
+import { takesAlong, type Passenger } from './passenger.js';
 import { GaveUp, inTime } from './patience.js';
 import { DIVISION_BY_ZERO, codeOf, endsConnection, isOfAbortedTransaction, isTransient } from './postgres-error.js';
 import { deadlineIn, type Deadline, type Statement } from './session.js';
@@ -30,6 +34,8 @@ export interface TransactionParts {
   readonly onOver: (transaction: PgTransaction) => void;
 }
 
+const nothing = (): void => undefined;
+
 const COMMITTING: TripStatement = { statement: COMMIT };
 const COMMITTED: CommitResult = { kind: 'committed' };
 const SUPERSEDED: CommitResult = { kind: 'superseded' };
@@ -41,6 +47,8 @@ export class PgTransaction implements RecordTransaction, Member {
   readonly #owners: string[] = [];
   /** The row that it has begun with. */
   #holds: Ownership | undefined;
+  /** Until it has begun, where it begins with the handler's first statement; for good if it could not. */
+  #opening: Opening | undefined;
   #savepoints = 0;
   #beating = false;
   #ending = false;
@@ -61,26 +69,66 @@ export class PgTransaction implements RecordTransaction, Member {
     return this.loan.manager;
   }
 
-  /** `false`: the row that it should hold is not this owner's any more. */
-  async begin(beginning: readonly TripStatement[], holds: Ownership | undefined, deadline: Deadline): Promise<boolean> {
+  /**
+   * With the handler's first statement, if that is to be expected at once; else before it resolves.
+   *
+   * @returns `false`: the row that it should hold is not this owner's any more. One that begins later tells its handler.
+   */
+  async begin(
+    beginning: readonly TripStatement[],
+    holds: Ownership | undefined,
+    deadline: Deadline,
+    promptness: Promptness | undefined,
+  ): Promise<boolean> {
+    const { loan, gate } = this;
     this.#holds = holds;
     const renewals = holds && this.#keepFromRenewal(holds.owner, deadline);
     if (renewals !== undefined) await renewals;
+    if (promptness?.isPrompt === true && takesAlong(loan.client)) {
+      const begin = (passenger?: Passenger): Promise<void> => this.#beginLater(beginning, deadline, passenger);
+      this.#opening = new Opening({ client: loan.client, gate, promptness, begin });
+      return true;
+    }
+    const begun = await this.#begin(beginning, deadline);
+    if (begun && promptness?.isLate === false) lookOut(loan.client, gate, promptness);
+    return begun;
+  }
+
+  async #beginLater(beginning: readonly TripStatement[], deadline: Deadline, passenger: Passenger | undefined): Promise<void> {
+    try {
+      if (!(await this.#begin(beginning, deadline, passenger))) throw new ExecutionSuperseded();
+      this.#opening = undefined;
+    } catch (cause) {
+      throw unavailable(cause);
+    }
+  }
+
+  /** What goes along may take its time. */
+  async #begin(beginning: readonly TripStatement[], deadline: Deadline, passenger?: Passenger): Promise<boolean> {
     for (let forgotten = false; ;) {
+      const trip = new Trip(beginning, this.parts.preparedStatements, passenger);
       try {
-        const { count } = await this.#sendTogether(this.#trip(beginning), deadline.leftMs());
-        return holds === undefined || count === 1;
+        await this.#sendTogether(trip, passenger === undefined ? deadline.leftMs() : Infinity);
+        return true;
       } catch (error) {
-        if (!isTransient(error) && (forgotten || !isForgotten(error))) throw error;
+        const isLost = codeOf(error) === DIVISION_BY_ZERO;
+        const again = isTransient(error) || (!forgotten && isForgotten(error));
+        if (!isLost && (!again || this.#ending)) throw error;
+        if (isLost) return false;
         forgotten ||= isForgotten(error); // the application has made the connection forget what it had prepared
         await this.#send(ROLL_BACK, undefined, deadline.leftMs()); // the row was written to in that very instant: it must be looked at again
       }
     }
   }
 
+  /** `undefined`: it has begun. */
+  #beginNow(): Promise<void> | undefined {
+    return this.#opening?.begun();
+  }
+
   /** Waits its turn behind the handler's statements however long those take: while one is running, Postgres is not idle. */
   async keepAlive(): Promise<void> {
-    if (this.#beating || this.#ending || this.#broken !== undefined) return;
+    if (this.#beating || this.#ending || this.#broken !== undefined || this.#opening !== undefined) return;
     this.#beating = true;
     this.parts.onStatement?.(KEEP_ALIVE.name);
     await this.loan.client.query(KEEP_ALIVE.text).catch(() => undefined);
@@ -88,6 +136,7 @@ export class PgTransaction implements RecordTransaction, Member {
   }
 
   async probe(): Promise<void> {
+    await this.#beginNow();
     this.#assertOpen();
     const constraints = { statement: CHECK_CONSTRAINTS };
     const held = this.#holds;
@@ -117,6 +166,7 @@ export class PgTransaction implements RecordTransaction, Member {
    */
   async write(last: LastWrite): Promise<boolean> {
     const { id, owner } = last.ownership;
+    await this.#beginNow();
     this.#assertOpen();
     await this.#keepFromRenewal(owner, deadlineIn(this.parts.clock, this.patienceMs));
     const statements = [{ statement: this.parts.sql.hold, values: [id, owner] }, this.#written(last)];
@@ -149,17 +199,19 @@ export class PgTransaction implements RecordTransaction, Member {
     this.gate.close();
     if (this.#ending) return;
     this.#ending = true;
-    await this.#rollBack();
+    if (this.#opening?.callOff() !== true) await this.#rollBack();
     this.#giveBack();
   }
 
   async #end(statements: readonly TripStatement[], judge: (last: TripAnswer) => CommitResult): Promise<CommitResult> {
     this.gate.close();
     try {
+      const beginning = this.#beginNow();
+      if (beginning !== undefined) await beginning;
       this.#assertOpen();
     } catch (cause) {
       await this.rollBack();
-      return refused(cause);
+      return cause instanceof ExecutionSuperseded ? SUPERSEDED : refused(cause);
     }
     this.#ending = true;
     const trip = this.#trip(statements);
@@ -212,6 +264,7 @@ export class PgTransaction implements RecordTransaction, Member {
   }
 
   async #ask(statement: Statement, values?: readonly unknown[]): Promise<QueryResult> {
+    await this.#beginNow();
     this.#assertOpen();
     return this.#send(statement, values);
   }
@@ -251,7 +304,7 @@ export class PgTransaction implements RecordTransaction, Member {
         cancel();
         reject(this.#explained(error) as Error);
       };
-      const cancel = clock.after(withinMs, () => giveUp(new GaveUp('Postgres did not answer in time.')));
+      const cancel = withinMs === Infinity ? nothing : clock.after(withinMs, () => giveUp(new GaveUp('Postgres did not answer in time.')));
       trip.on(
         this.loan.client,
         (last) => {
@@ -286,6 +339,11 @@ export class PgTransaction implements RecordTransaction, Member {
     for (const owner of this.#owners) held.delete(owner);
     onOver(this);
   }
+}
+
+/** What whoever opens a transaction is to hear. */
+export function unavailable(cause: unknown): IdempotencyError {
+  return isIdempotencyError(cause) ? cause : new StoreUnavailable({ cause });
 }
 
 function refused(cause: unknown): CommitResult {

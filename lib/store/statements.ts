@@ -325,10 +325,21 @@ export const statements = ({ records, steps }: Tables, channel = channelOf(recor
     hold: {
       name: 'idempotency_hold',
       text: `
-      select
-        from ${records}
-       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}
-         for update`,
+      ${holding(records, '')}`,
+    },
+
+    /**
+     * The same at a transaction's beginning, with the limit of its idleness. No row is a division by zero (22012),
+     * after which Postgres carries out nothing of what is on its way behind it.
+     */
+    holdOrFail: {
+      name: 'idempotency_hold_or_fail',
+      text: `
+      with held as (
+      ${holding(records, idleLimit('$3'))}
+      )
+      select 1 / count(*)
+        from held`,
     },
 
     /**
@@ -1089,6 +1100,13 @@ function claimWithin(records: string, returning: string): string {
 
 const LIMITED_CLAIM_COLUMNS = new Columns<LimitedClaimRow>({ ...CLAIM_KINDS, is_full: 'boolean', frees_in_ms: 'number' });
 
+function holding(records: string, telling: string): string {
+  return `select ${telling}
+        from ${records}
+       where id = $1::uuid and owner = $2::uuid and state = ${RUNNING}
+         for update`;
+}
+
 function completed(records: string): string {
   return `
       with completed as (
@@ -1122,11 +1140,13 @@ export const BEGIN_ISOLATED: Readonly<Record<IsolationLevel, Statement>> = {
   SERIALIZABLE: { name: 'idempotency_begin_serializable', text: 'begin isolation level serializable' },
 };
 
+/** Where no row is held that could be asked for together with it. */
+export const IDLE_LIMIT: Statement = { name: 'idempotency_idle_limit', text: `select ${idleLimit('$1')}` };
+
 /** To the end of the transaction. */
-export const IDLE_LIMIT: Statement = {
-  name: 'idempotency_idle_limit',
-  text: `select set_config('idle_in_transaction_session_timeout', $1, true)`,
-};
+function idleLimit(milliseconds: string): string {
+  return `set_config('idle_in_transaction_session_timeout', ${milliseconds}, true)`;
+}
 
 /** Part of what COMMIT would say: constraints that can wait for it are checked at once, with their locks kept. */
 export const CHECK_CONSTRAINTS: Statement = { name: 'idempotency_check_constraints', text: 'set constraints all immediate' };

@@ -4,10 +4,20 @@
  * can't write into what the connection does next. It also refuses to end the transaction, which is
  * not the handler's to do.
  */
+import type { PoolClient } from 'pg';
 import { TransactionMisused } from '../contract/errors.js';
+import type { Sent } from './passenger.js';
 import { isOfAbortedTransaction } from './postgres-error.js';
 
+/** Whoever has to do with a handler's first statement. */
+export interface FirstStatement {
+  /** Hands it to the driver sooner or later, and tells what the driver does. */
+  send(sent: Sent): unknown;
+}
+
 export class TransactionGate {
+  /** Until the first statement is through. */
+  first: FirstStatement | undefined;
   #closed = false;
   #failure: unknown;
 
@@ -19,8 +29,17 @@ export class TransactionGate {
     return this.#failure;
   }
 
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   close(): void {
     this.#closed = true;
+  }
+
+  /** Hands what has passed to the driver, in any of the forms that this takes. */
+  send(client: PoolClient, ...sent: Sent): unknown {
+    return this.first === undefined ? handTo(client, sent) : this.first.send(sent);
   }
 
   /** @throws when this must not be sent */
@@ -49,6 +68,10 @@ export class TransactionGate {
   failed(error: unknown): void {
     if (!isOfAbortedTransaction(error)) this.#failure = error;
   }
+}
+
+export function handTo(client: PoolClient, sent: Sent): unknown {
+  return (client.query as (...sent: unknown[]) => unknown).apply(client, sent as unknown[]);
 }
 
 /** After blanks and comments. `ROLLBACK TO` a savepoint ends nothing. */

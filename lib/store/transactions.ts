@@ -2,14 +2,14 @@
 import type { Pool } from 'pg';
 import type { DataSource } from 'typeorm';
 import type { Clock } from '../contract/clock.js';
-import { isIdempotencyError, StoreUnavailable } from '../contract/errors.js';
+import { StoreUnavailable } from '../contract/errors.js';
 import type { Ownership } from '../contract/record.js';
 import type { TransactionSettings } from '../contract/transaction.js';
 import { Crowd } from './crowd.js';
 import type { HeldRows } from './held-rows.js';
 import { poolLender, type Lender, type Loan } from './loan.js';
 import { GaveUp } from './patience.js';
-import { PgTransaction, type TransactionParts } from './pg-transaction.js';
+import { PgTransaction, unavailable, type TransactionParts } from './pg-transaction.js';
 import { deadlineIn, type Deadline } from './session.js';
 import { BEGIN, BEGIN_ISOLATED, IDLE_LIMIT, type Statements } from './statements.js';
 import { TransactionGate } from './transaction-gate.js';
@@ -42,26 +42,30 @@ export class Transactions {
   }
 
   async open(ownership: Ownership, settings: TransactionSettings): Promise<PgTransaction | undefined> {
-    const { connectMs, guard, holdsRecord } = settings;
+    const { connectMs, guard, holdsRecord, promptness } = settings;
     const deadline = deadlineIn(this.parts.clock, connectMs);
     const gate = new TransactionGate(guard);
     const loan = await this.#borrow(gate, deadline);
     const transaction = new PgTransaction(this.#common, loan, gate, connectMs);
     this.#open.add(transaction);
     try {
-      if (await transaction.begin(this.#beginning(ownership, settings), holdsRecord ? ownership : undefined, deadline)) return transaction;
+      const beginning = this.#beginning(ownership, settings);
+      if (await transaction.begin(beginning, holdsRecord ? ownership : undefined, deadline, promptness)) return transaction;
       await transaction.rollBack();
       return undefined;
     } catch (cause) {
       await transaction.rollBack();
-      throw isIdempotencyError(cause) ? cause : new StoreUnavailable({ cause });
+      throw unavailable(cause);
     }
   }
 
   #beginning({ id, owner }: Ownership, { isolation, idleMs, holdsRecord }: TransactionSettings): readonly TripStatement[] {
     const begin = { statement: isolation === undefined ? BEGIN : BEGIN_ISOLATED[isolation] };
-    const limit = { statement: IDLE_LIMIT, values: [String(Math.ceil(idleMs))] };
-    return holdsRecord ? [begin, limit, { statement: this.parts.sql.hold, values: [id, owner] }] : [begin, limit];
+    const limit = String(Math.ceil(idleMs));
+    return [
+      begin,
+      holdsRecord ? { statement: this.parts.sql.holdOrFail, values: [id, owner, limit] } : { statement: IDLE_LIMIT, values: [limit] },
+    ];
   }
 
   /** Ends them all. The pool is the application's, and stays. */

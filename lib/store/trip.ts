@@ -14,6 +14,7 @@
  * without waiting; a native one can do neither, and its statements go one by one.
  */
 import type { PoolClient } from 'pg';
+import type { Line, Passenger } from './passenger.js';
 import { codeOf } from './postgres-error.js';
 import type { Statement, Value } from './session.js';
 
@@ -32,15 +33,13 @@ export interface TripAnswer {
 }
 
 /** What `pg` does not declare, or declares otherwise. */
-interface Wire {
-  /** Texts by name, of what is prepared on this connection. All who use it keep to this one. */
-  readonly parsedStatements: Record<string, string>;
-  readonly stream: { cork?(): void; uncork?(): void };
+interface Wire extends Line {
   parse(statement: Statement): void;
   bind(parts: { readonly statement: string; readonly values: readonly Value[]; readonly valueMapper: typeof sent }): void;
   execute(parts: object): void;
   close(parts: { readonly type: 'S'; readonly name: string }): void;
-  sync(): void;
+  once(event: 'readyForQuery' | 'end', listener: () => void): void;
+  off(event: 'readyForQuery' | 'end', listener: () => void): void;
 }
 
 interface ClientInside {
@@ -66,10 +65,14 @@ export class Trip {
   #tag = '';
   #rows: unknown[] | undefined;
 
-  /** @param prepare whether statements may stay prepared on the connection */
+  /**
+   * @param prepare whether statements may stay prepared on the connection
+   * @param passenger goes along behind them. Only on a connection that takes one.
+   */
   constructor(
     private readonly statements: readonly TripStatement[],
     private readonly prepare: boolean,
+    private readonly passenger?: Passenger,
   ) {}
 
   /** For whoever watches what is sent. */
@@ -92,7 +95,7 @@ export class Trip {
   /**
    * Callbacks rather than a promise: each transaction makes two such trips, and whoever waits for one has a promise already.
    *
-   * @param arrived told the last statement's answer
+   * @param arrived told the last statement's answer, when whatever went along is answered too
    * @param failed told the first error. What came after it was passed over, or found its transaction aborted.
    */
   on(client: PoolClient, arrived: (last: TripAnswer) => void, failed: (error: unknown) => void): void {
@@ -135,7 +138,8 @@ export class Trip {
       wire.bind({ statement: this.#prepared(wire, statement), values, valueMapper: sent });
       wire.execute(ALL_ROWS);
     }
-    wire.sync();
+    if (this.passenger === undefined) wire.sync();
+    else this.passenger.join(wire);
     wire.stream.uncork?.();
   }
 
@@ -152,27 +156,73 @@ export class Trip {
     return named ? name : '';
   }
 
-  handleDataRow({ fields }: { readonly fields: readonly (string | null)[] }): void {
-    const { columns } = this.statements[this.#answered]!.statement;
-    if (columns !== undefined) (this.#rows ??= []).push(columns.read(fields));
+  /** All of ours are answered, and what comes is the passenger's. */
+  get #isThrough(): boolean {
+    return this.#answered === this.statements.length;
   }
 
-  handleCommandComplete({ text }: { readonly text: string }, wire: Wire): void {
+  handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
+    if (this.#isThrough) return this.passenger?.handleDataRow(message);
+    const { columns } = this.statements[this.#answered]!.statement;
+    if (columns !== undefined) (this.#rows ??= []).push(columns.read(message.fields));
+  }
+
+  handleCommandComplete(message: { readonly text: string }, wire: Wire): void {
+    if (this.#isThrough) return this.passenger?.handleCommandComplete(message, wire);
     const { statement } = this.statements[this.#answered]!;
     if (this.prepare) wire.parsedStatements[statement.name] ??= statement.text;
     this.#answered += 1;
-    this.#tag = text;
+    this.#tag = message.text;
   }
 
   handleError(error: unknown, wire: Wire): void {
+    if (this.passenger !== undefined && this.#isThrough) {
+      onceReady(wire, () => this.callback(null));
+      return this.passenger.handleError(error, wire);
+    }
     this.failure ??= { at: this.#answered, error };
+    this.passenger?.passedOver(wire);
     if (isForgotten(error)) forget(wire.parsedStatements);
     this.callback(error);
   }
 
-  handleReadyForQuery(): void {
+  handleReadyForQuery(wire: Wire): void {
     this.callback(null);
+    this.passenger?.handleReadyForQuery(wire);
   }
+
+  // What ours never cause.
+
+  handleRowDescription(message: unknown): void {
+    this.passenger?.handleRowDescription(message);
+  }
+
+  handlePortalSuspended(wire: Wire): void {
+    this.passenger?.handlePortalSuspended(wire);
+  }
+
+  handleEmptyQuery(wire: Wire): void {
+    this.passenger?.handleEmptyQuery(wire);
+  }
+
+  handleCopyInResponse(wire: Wire): void {
+    this.passenger?.handleCopyInResponse(wire);
+  }
+
+  handleCopyData(message: unknown, wire: Wire): void {
+    this.passenger?.handleCopyData(message, wire);
+  }
+}
+
+/** After an error the driver tells nobody when Postgres is ready again, which is when it is known how the transaction stands. */
+function onceReady(wire: Wire, then: () => void): void {
+  const done = (): void => {
+    wire.off('readyForQuery', done);
+    wire.off('end', done);
+    then();
+  };
+  wire.once('readyForQuery', done);
+  wire.once('end', done);
 }
 
 /** @param tag such as `SELECT 1`, `INSERT 0 1` or `COMMIT` */

@@ -11,6 +11,7 @@ import type { PoolClient } from 'pg';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { TransactionMisused } from '../contract/errors.js';
 import type { Lender, Loan } from './loan.js';
+import type { Sent } from './passenger.js';
 import type { TransactionGate } from './transaction-gate.js';
 
 /** What TypeORM does not declare. */
@@ -58,9 +59,9 @@ function gated(client: PoolClient, gate: TransactionGate): PoolClient {
   return new Proxy(client, {
     get(target, property) {
       if (property === 'query') {
-        return (...sent: Parameters<PoolClient['query']>) => {
+        return (...sent: Sent) => {
           gate.pass(sent[0]);
-          return gate.watch(target.query(...sent));
+          return gate.watch(gate.send(target, ...sent));
         };
       }
       if (property === 'release' || property === 'end') return notYours;

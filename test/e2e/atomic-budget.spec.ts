@@ -30,6 +30,28 @@ class Payments {
     return { paid: true };
   }
 
+  @Idempotent({ atomic: true })
+  @Post('with-values-by-client')
+  async withValuesByClient(@CurrentExecution() { client }: IdempotentExecution): Promise<object> {
+    await client.query('select $1::int', [1]);
+    return { paid: true };
+  }
+
+  @Idempotent({ atomic: true })
+  @Post('with-values-by-manager')
+  async withValuesByManager(@CurrentExecution() { manager }: IdempotentExecution): Promise<object> {
+    await manager.query('select $1::int', [1]);
+    return { paid: true };
+  }
+
+  @Idempotent({ atomic: true })
+  @Post('after-something-else')
+  async afterSomethingElse(@CurrentExecution() { client }: IdempotentExecution): Promise<object> {
+    await new Promise((resolve) => setImmediate(resolve)); // as a call to somebody else takes
+    await client.query('select $1::int', [1]);
+    return { paid: true };
+  }
+
   @Idempotent({ atomic: { retries: 1 } })
   @Post('with-retries')
   withRetries(): object {
@@ -63,7 +85,7 @@ class Payments {
 }
 
 const CLAIM = ['idempotency_claim_unflushed'];
-const BEGIN = ['idempotency_begin', 'idempotency_idle_limit', 'idempotency_hold'];
+const BEGIN = ['idempotency_begin', 'idempotency_hold_or_fail'];
 const COMPLETE = ['idempotency_complete_or_fail', 'idempotency_commit'];
 
 interface Visit {
@@ -99,15 +121,27 @@ describe.each(PLATFORMS)('what an atomic request costs Postgres on %s', (platfor
   }
 
   it.each([
+    ['pool', 'with-values-by-client'],
+    ['DataSource', 'with-values-by-client'],
+    ['DataSource', 'with-values-by-manager'],
+  ] as const)(
+    'no trip more than BEGIN … COMMIT by hand: the lock and the first statement ride with BEGIN, and the answer with COMMIT (%s, %s)',
+    async (by, path) => {
+      expect(await tripsOf(path, { by })).toEqual([CLAIM, [...BEGIN, 'select $1::int'], COMPLETE]);
+    },
+  );
+
+  it.each([
     ['pool', 'by-client'],
     ['DataSource', 'by-client'],
     ['DataSource', 'by-manager'],
-  ] as const)(
-    'two trips more than BEGIN … COMMIT by hand: the lock rides with BEGIN, and the answer with COMMIT (%s, %s)',
-    async (by, path) => {
-      expect(await tripsOf(path, { by })).toEqual([CLAIM, BEGIN, ['select 1'], COMPLETE]);
-    },
-  );
+  ] as const)('one trip more for a first statement without values, which may be several (%s, %s)', async (by, path) => {
+    expect(await tripsOf(path, { by })).toEqual([CLAIM, BEGIN, ['select 1'], COMPLETE]);
+  });
+
+  it('one trip more where the handler turns to somebody else first', async () => {
+    expect(await tripsOf('after-something-else')).toEqual([CLAIM, BEGIN, ['select $1::int'], COMPLETE]);
+  });
 
   it('one trip more where the handler might be repeated', async () => {
     const probe = ['idempotency_check_constraints', 'idempotency_meet_doom'];
@@ -134,11 +168,13 @@ describe.each(PLATFORMS)('what an atomic request costs Postgres on %s', (platfor
   });
 
   it('nothing without a key but BEGIN and COMMIT', async () => {
-    expect(await tripsOf('by-client', { keyed: false })).toEqual([BEGIN.slice(0, 2), ['select 1'], ['idempotency_commit']]);
+    const begin = ['idempotency_begin', 'idempotency_idle_limit'];
+    expect(await tripsOf('by-client', { keyed: false })).toEqual([begin, ['select 1'], ['idempotency_commit']]);
+    expect(await tripsOf('with-values-by-client', { keyed: false })).toEqual([[...begin, 'select $1::int'], ['idempotency_commit']]);
   });
 
   it('the same trips where no statement may stay prepared', async () => {
     const options = { preparedStatements: false };
-    expect((await tripsOf('by-client', { options })).map(({ length }) => length)).toEqual([1, 3, 1, 2]);
+    expect((await tripsOf('with-values-by-client', { options })).map(({ length }) => length)).toEqual([1, 3, 2]);
   });
 });

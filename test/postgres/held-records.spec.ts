@@ -117,7 +117,7 @@ it('is taken hold of only when no renewal that names it is under way', async () 
   await completing;
   expect(await renewing).toEqual([next.id]);
   const held = await beginning;
-  expect(sent.slice(-4)).toEqual(['idempotency_renew', 'idempotency_begin_repeatable_read', 'idempotency_idle_limit', 'idempotency_hold']);
+  expect(sent.slice(-3)).toEqual(['idempotency_renew', 'idempotency_begin_repeatable_read', 'idempotency_hold_or_fail']);
   expect(await held.commit(answering(next))).toEqual({ kind: 'committed' });
 });
 

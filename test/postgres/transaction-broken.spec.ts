@@ -5,7 +5,18 @@ import type { Claim } from '../../lib/contract/record.js';
 import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import { listen, type Listener } from './pool-fixture.js';
 import { aClaim, HOUR, IN_TIME, LEASE_PASSED, openBench, owned, type Bench } from './store-fixture.js';
-import { answering, begun, makeLedger, notes, nothingIsLent, releasing, sealing, SHOPS, type Shop } from './transaction-fixture.js';
+import {
+  answering,
+  begun,
+  makeLedger,
+  notes,
+  nothingIsLent,
+  releasing,
+  sealing,
+  PROMPT_SHOPS,
+  SHOPS,
+  type Shop,
+} from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -31,7 +42,7 @@ async function isFree(claim: Claim, store: Shop['store']): Promise<void> {
   expect(await store.claim(aClaim(claim.identity), IN_TIME)).toEqual({ kind: 'claimed', attempt: 1 });
 }
 
-describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
+describe.each([...SHOPS, ...PROMPT_SHOPS])('a transaction that Postgres refuses (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
     shop = await open(bench);
@@ -94,7 +105,7 @@ describe.each(SHOPS)('a transaction that Postgres refuses (%s)', (_, open) => {
   });
 });
 
-describe.each(SHOPS)('a connection that breaks (%s)', (_, open) => {
+describe.each([...SHOPS, ...PROMPT_SHOPS])('a connection that breaks (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
     shop = await open(bench, { size: 1 });

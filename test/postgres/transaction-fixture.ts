@@ -1,6 +1,7 @@
 /** Applications whose transactions are opened: a pool or a DataSource of their own, and a table with business rows. */
 import { Pool } from 'pg';
 import { DataSource, EntitySchema, type EntityManager } from 'typeorm';
+import { Promptness } from '../../lib/contract/promptness.js';
 import type { Ownership } from '../../lib/contract/record.js';
 import type { KeepingWrite, LastWrite, RecordTransaction, TransactionSettings } from '../../lib/contract/transaction.js';
 import type { Application, PostgresStore } from '../../lib/store/postgres-store.js';
@@ -61,7 +62,10 @@ export async function typeormShop(
   };
 }
 
-async function poolShop(bench: Bench, { size = 4, url = bench.url, name }: ShopOptions = {}): Promise<Shop & { readonly pool: Pool }> {
+export async function poolShop(
+  bench: Bench,
+  { size = 4, url = bench.url, name }: ShopOptions = {},
+): Promise<Shop & { readonly pool: Pool }> {
   const pool = new Pool({ connectionString: url, max: size, application_name: name });
   pool.on('error', () => undefined);
   return {
@@ -80,10 +84,38 @@ export function nothingIsLent(shop: Shop): void {
   if (shop.lent() !== 0) throw new Error(`${shop.lent()} connections were not given back.`);
 }
 
+const prompt = new WeakSet<PostgresStore>();
+
+/** What begins in this store begins with the first statement. */
+export function promptly<Store extends PostgresStore>(store: Store): Store {
+  prompt.add(store);
+  return store;
+}
+
+function promptShop(open: (bench: Bench, options?: ShopOptions) => Promise<Shop>) {
+  return async (bench: Bench, options?: ShopOptions): Promise<Shop> => {
+    const shop = await open(bench, options);
+    promptly(shop.store);
+    return shop;
+  };
+}
+
 export const SHOPS = [
   ['TypeORM', typeormShop],
   ['pg', poolShop],
 ] as const;
+
+export const PROMPT_SHOPS = [
+  ['TypeORM, prompt', promptShop(typeormShop)],
+  ['pg, prompt', promptShop(poolShop)],
+] as const;
+
+/** Of a handler that has been seen once. */
+export function promptness(isPrompt = true): Promptness {
+  const seen = new Promptness();
+  seen.saw(isPrompt);
+  return seen;
+}
 
 export const managerOf = (transaction: RecordTransaction): EntityManager => transaction.manager as EntityManager;
 
@@ -101,7 +133,8 @@ export async function begun(
   ownership: Ownership,
   fields: Partial<TransactionSettings> = {},
 ): Promise<RecordTransaction> {
-  const transaction = await store.transaction(ownership, settings(fields));
+  const given = prompt.has(store) ? { promptness: promptness(), ...fields } : fields;
+  const transaction = await store.transaction(ownership, settings(given));
   if (transaction === undefined) throw new Error('The claim was lost.');
   return transaction;
 }

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import type { RecordTransaction } from '../../lib/contract/transaction.js';
 import { aClaim, openBench, owned, type Bench } from './store-fixture.js';
-import { answering, begun, makeLedger, nothingIsLent, SHOPS, type Shop } from './transaction-fixture.js';
+import { answering, begun, makeLedger, nothingIsLent, PROMPT_SHOPS, SHOPS, type Shop } from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-describe.each(SHOPS)('a probe (%s)', (_, open) => {
+describe.each([...SHOPS, ...PROMPT_SHOPS])('a probe (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
     shop = await open(bench);

@@ -13,6 +13,7 @@ import {
   nothingIsLent,
   releasing,
   sealing,
+  PROMPT_SHOPS,
   settings,
   SHOPS,
   typeormShop,
@@ -29,7 +30,7 @@ afterAll(() => bench.close());
 
 const misused = { code: 'IDEMPOTENCY_TRANSACTION_MISUSED' };
 
-describe.each(SHOPS)('a transaction (%s)', (_, open) => {
+describe.each([...SHOPS, ...PROMPT_SHOPS])('a transaction (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
     shop = await open(bench);
@@ -135,8 +136,7 @@ describe.each(SHOPS)('a transaction (%s)', (_, open) => {
     expect(sent).toEqual([
       'idempotency_claim',
       'idempotency_begin',
-      'idempotency_idle_limit',
-      'idempotency_hold',
+      'idempotency_hold_or_fail',
       'idempotency_complete_or_fail',
       'idempotency_commit',
     ]);

@@ -5,7 +5,19 @@ import type { Claim, Ownership } from '../../lib/contract/record.js';
 import type { PostgresStore } from '../../lib/store/postgres-store.js';
 import { migrate } from '../support/database.js';
 import { aClaim, anAnswer, HOUR, IN_TIME, openBench, owned, type Bench } from './store-fixture.js';
-import { answering, begun, makeLedger, notes, nothingIsLent, releasing, sealing, SHOPS, type Shop } from './transaction-fixture.js';
+import {
+  answering,
+  begun,
+  makeLedger,
+  notes,
+  nothingIsLent,
+  releasing,
+  sealing,
+  promptly,
+  PROMPT_SHOPS,
+  SHOPS,
+  type Shop,
+} from './transaction-fixture.js';
 
 let bench: Bench;
 beforeAll(async () => {
@@ -19,7 +31,7 @@ beforeAll(async () => {
 beforeEach(() => bench.pool.query('truncate ledger'));
 afterAll(() => bench.close());
 
-describe.each(SHOPS)('the last trip (%s)', (_, open) => {
+describe.each([...SHOPS, ...PROMPT_SHOPS])('the last trip (%s)', (_, open) => {
   let shop: Shop;
   beforeAll(async () => {
     shop = await open(bench);
@@ -103,7 +115,10 @@ describe.each(SHOPS)('the last trip (%s)', (_, open) => {
 });
 
 /** A pool of one connection, so that what one transaction leaves there the next one meets. */
-describe('the application’s connection', () => {
+describe.each([
+  ['before the handler', (store: PostgresStore) => store],
+  ['with its first statement', promptly<PostgresStore>],
+])('the application’s connection, on which transactions begin %s', (_, beginning) => {
   const prepared = async (pool: Pool): Promise<string[]> => {
     const { rows } = await pool.query<{ name: string }>('select name from pg_prepared_statements order by name');
     return rows.map(({ name }) => name);
@@ -116,7 +131,7 @@ describe('the application’s connection', () => {
   ) {
     const pool = new Pool({ connectionString: bench.url, max: 1, ...config });
     try {
-      await work(pool, bench.store({ application: { pool }, ...options }));
+      await work(pool, beginning(bench.store({ application: { pool }, ...options })));
     } finally {
       await pool.end();
     }
@@ -130,7 +145,7 @@ describe('the application’s connection', () => {
     expect((await store.find(claim.identity))?.state).toBe('completed');
   }
 
-  const OURS = ['idempotency_begin', 'idempotency_commit', 'idempotency_complete_or_fail', 'idempotency_hold', 'idempotency_idle_limit'];
+  const OURS = ['idempotency_begin', 'idempotency_commit', 'idempotency_complete_or_fail', 'idempotency_hold_or_fail'];
 
   it('keeps what was prepared on it, once', () =>
     withPool(async (pool, store) => {
@@ -197,7 +212,7 @@ describe('the application’s connection', () => {
           },
         });
       const strange = { connect: async () => bare(await pool.connect()) } as Pool;
-      await endInAllWays(bench.store({ application: { pool: strange } }));
+      await endInAllWays(beginning(bench.store({ application: { pool: strange } })));
     }));
 
   async function endInAllWays(store: PostgresStore): Promise<void> {

@@ -118,6 +118,8 @@ class FrontendMessages {
   #started = false;
 
   #trip: string[] = [];
+  /** The text of the statement without a name. */
+  #unnamed = '';
 
   constructor(
     private readonly onStatement: (name: string) => void,
@@ -139,8 +141,9 @@ class FrontendMessages {
   }
 
   #see(message: Buffer): void {
-    const [first = '', second = ''] = message.subarray(5).toString('latin1').split('\0', 2);
-    if (message[0] === BIND) this.#sent(second);
+    const [first = '', second = ''] = message.subarray(5).toString('utf8').split('\0', 2);
+    if (message[0] === PARSE && first === '') this.#unnamed = second;
+    if (message[0] === BIND) this.#sent(second || this.#unnamed);
     if (message[0] === SIMPLE_QUERY) this.#sent(first);
     if (message[0] !== SYNC && message[0] !== SIMPLE_QUERY) return;
     this.onTrip(this.#trip);
@@ -153,7 +156,8 @@ class FrontendMessages {
   }
 }
 
-/** “Bind” names a portal and then the statement; “Query” has the text; “Sync” asks for the answers. */
+/** “Parse” names a statement and has its text; “Bind” names a portal and then the statement; “Query” has the text; “Sync” asks for the answers. */
+const PARSE = 0x50;
 const BIND = 0x42;
 const SYNC = 0x53;
 const SIMPLE_QUERY = 0x51;
