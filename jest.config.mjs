@@ -4,6 +4,7 @@ process.env['NEST_MAJOR'] ??= '12';
 export default {
   testEnvironment: 'node',
   testTimeout: 20_000, // what hangs is found all the same, and what a busy machine makes slow is no failure
+  workerGracefulExitTimeout: 20_000, // a worker that has gone through hundreds of specs takes its time to end; one with something left open never does
   maxWorkers: 2, // one Postgres serves all of them: two keep it and a small machine busy
   roots: ['<rootDir>/test', '<rootDir>/lib', '<rootDir>/migrations'],
   testMatch: ['<rootDir>/test/{unit,postgres,e2e,processes,crash,model,browser}/**/*.spec.ts'],

@@ -19,6 +19,7 @@ export const VARIANTS: readonly Variant[] = [
   { path: 'plain', status: 201, atomic: false, steps: [], payments: 1, mails: 0, effects: 'one for an attempt' },
   { path: 'plain-steps', status: 201, atomic: false, steps: CALLS, payments: 1, mails: 0, effects: 'one' },
   { path: 'atomic', status: 201, atomic: true, steps: [], payments: 1, mails: 0, effects: 'one' },
+  { path: 'atomic-prompt', status: 201, atomic: true, steps: [], payments: 1, mails: 0, effects: 'one' },
   { path: 'atomic-steps', status: 201, atomic: true, steps: CALLS, payments: 1, mails: 0, effects: 'one' },
   { path: 'atomic-refused', status: 402, atomic: true, steps: CALLS, payments: 0, mails: 0, effects: 'one' },
   { path: 'atomic-run', status: 201, atomic: true, steps: [], payments: 1, mails: 1, effects: 'one' },

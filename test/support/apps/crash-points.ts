@@ -36,8 +36,9 @@ interface Journey {
 
 const journeys = new AsyncLocalStorage<Journey>();
 
-/** One await of a handler. */
+/** One await of a handler, as long as the shortest call to another system. */
 export async function point(name: string): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
   await journeys.getStore()?.pass(name);
 }
 
@@ -71,7 +72,10 @@ type Send = (this: Client, ...sent: unknown[]) => unknown;
 /** When these are sent is the clock's matter, and not a step on a request's way. */
 const BY_THE_CLOCK = new Set(['idempotency_renew', '-- still running']);
 
-/** From now on every statement of every client in this process is two points. */
+/** Of clients whose trip waits for a statement to go along: what their names are together. */
+const waiting = new WeakMap<Client, string>();
+
+/** From now on every statement of every client in this process is two points; what travels together is two points together. */
 export function makeStatementsPoints(): void {
   const client = pg.Client.prototype as unknown as { query: Send };
   const { query } = client;
@@ -79,7 +83,23 @@ export function makeStatementsPoints(): void {
     const journey = journeys.getStore();
     const name = nameOf(sent[0]);
     if (journey === undefined || BY_THE_CLOCK.has(name)) return query.apply(this, sent);
-    const { localPort } = this.connection.stream;
+    const { stream } = this.connection;
+    const { localPort } = stream;
+    const waits = waiting.get(this);
+    if (waits !== undefined) {
+      waiting.delete(this);
+      const together = `${waits} + ${name}`;
+      void journey.pass(`before ${together}`, localPort).then(() => stream.uncork());
+      return (query.apply(this, sent) as Promise<unknown>).then(async (answer) => {
+        await journey.pass(`after ${together}`, localPort);
+        return answer;
+      });
+    }
+    if (isTrip(sent[0]) && sent[0].passenger !== undefined) {
+      waiting.set(this, name);
+      stream.cork(); // nothing leaves before it may
+      return query.apply(this, sent);
+    }
     const after = (): Promise<void> => journey.pass(`after ${name}`, localPort);
     const stopped = async (): Promise<unknown> => {
       await journey.pass(`before ${name}`, localPort);
@@ -107,6 +127,8 @@ function calledAfter(callback: Callback, after: () => Promise<void>): Callback {
 /** Several statements in one: it submits itself, and hears of its answer by a callback. */
 interface Trip {
   readonly names: readonly string[];
+  /** What goes along. */
+  readonly passenger?: object;
   callback: Callback;
 }
 

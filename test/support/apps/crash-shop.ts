@@ -6,6 +6,7 @@
  * What it charges is in the books of the provider, which are kept elsewhere and forget nothing,
  * whatever becomes of the shop's transaction or its database.
  */
+import { randomUUID } from 'node:crypto';
 import { Controller, Headers, HttpException, Module, Post } from '@nestjs/common';
 import type { MiddlewareConsumer, NestModule } from '@nestjs/common';
 import { Pool } from 'pg';
@@ -110,7 +111,14 @@ class Payments {
     await point('begun');
     return { payment: await insert(manager, Payment, key) };
   }
+
+  /** Its transaction begins with its first statement. */
+  async promptly(key: string, { manager }: IdempotentExecution): Promise<Receipt> {
+    return { payment: await insert(manager, Payment, key) };
+  }
 }
+
+const PROMPT = 'atomic-prompt';
 
 @Controller()
 class PaymentsController {
@@ -135,6 +143,12 @@ class PaymentsController {
   @Post('atomic')
   atomic(@Headers('idempotency-key') key: string, @CurrentExecution() execution: IdempotentExecution): Promise<Receipt> {
     return this.payments.atomic(key, execution);
+  }
+
+  @Idempotent({ atomic: true })
+  @Post(PROMPT)
+  atomicPrompt(@Headers('idempotency-key') key: string, @CurrentExecution() execution: IdempotentExecution): Promise<Receipt> {
+    return this.payments.promptly(key, execution);
   }
 
   @Idempotent({ atomic: true })
@@ -189,6 +203,8 @@ export async function startCrashShop(parts: CrashShopParts): Promise<CrashShop> 
     providers: [{ provide: Payments, useFactory: () => new Payments(dataSource.manager, new Provider(books)) }],
     options: { dataSource, poolSize: connections, sharedStatements, scope: false, storeTimeout, reaper: false },
   });
+  // Once seen to be prompt, it begins as it always does from then on.
+  await fetch(`${app.url}/${PROMPT}`, { method: 'POST', headers: { 'idempotency-key': randomUUID() } });
   return {
     url: app.url,
     async close() {
