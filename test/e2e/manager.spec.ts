@@ -248,13 +248,17 @@ describe.each(PLATFORMS)('within an atomic handler on %s', (platform) => {
         const key = newKey();
         const fates: Promise<string>[] = [];
         const script = new Script(({ execution: { manager } }) => {
-          for (let i = 0; i < 5; i++)
+          let last: Promise<unknown> = Promise.resolve();
+          for (let i = 0; i < 5; i++) {
+            const writing = last.then(() => write(manager, key, String(i)));
+            last = writing.catch(() => undefined);
             fates.push(
-              write(manager, key, String(i)).then(
+              writing.then(
                 () => 'written',
                 () => 'refused',
               ),
             );
+          }
           throw new ConflictException();
         });
         expect((await script.send(`${url}/atomic`, { key })).status).toBe(409);
