@@ -35,9 +35,9 @@ export class Opening implements FirstStatement {
     return this.#begun ?? this.#begin();
   }
 
-  /** Takes back what has not left; `false` where it has. */
-  callOff(): boolean {
-    return this.#begun === undefined;
+  /** What has not will not, once the gate is closed. */
+  get hasLeft(): boolean {
+    return this.#begun !== undefined;
   }
 
   send(sent: Sent): unknown {
@@ -54,17 +54,13 @@ export class Opening implements FirstStatement {
 
   #begin(passenger?: Passenger): Promise<void> {
     const { gate, begin } = this.parts;
-    const begun = begin(passenger).then(
-      () => {
-        gate.first = undefined;
-      },
-      (error: unknown) => {
-        passenger?.refuse(error);
-        throw error;
-      },
+    const begun = (this.#begun = begin(passenger));
+    // Before all who wait: whatever is sent directly from here on finds them in the driver's queue.
+    begun.then(
+      () => (gate.first = undefined),
+      (error: unknown) => passenger?.refuse(error),
     );
-    begun.catch(() => undefined); // told to those who ask
-    return (this.#begun = begun);
+    return begun;
   }
 
   /** In whichever form the driver is asked, it answers in that. */
@@ -110,9 +106,7 @@ export function lookOut(client: PoolClient, gate: TransactionGate, promptness: P
   };
   gate.first = first;
   onceAllPromisesAreThrough(() => {
-    if (gate.first !== first) return;
-    gate.first = undefined;
-    if (!gate.isClosed) promptness.saw(false);
+    if (gate.first === first && !gate.isClosed) promptness.saw(false);
   });
 }
 

@@ -10,7 +10,7 @@ import type { PoolClient } from 'pg';
 export interface Line {
   /** Texts by name, of what is prepared on this connection. All who use it keep to this one. */
   readonly parsedStatements: Record<string, string>;
-  /** Names that are under way; since 8.12. */
+  /** Names that are under way. Older versions don't know. */
   readonly submittedNamedStatements?: Record<string, string>;
   readonly stream: { cork?(): void; uncork?(): void; destroy(): void };
   sync(): void;
@@ -70,8 +70,16 @@ export class Passenger {
   #query: DriversQuery | undefined;
   #line: Line | undefined;
   #hasBoarded = false;
-  /** It was queued, and does not go along. */
+  /** It was handed to the driver, and does not go along. */
   #isAstray = false;
+
+  get name(): string | undefined {
+    return this.#query?.name;
+  }
+
+  get text(): string | undefined {
+    return this.#query?.text;
+  }
 
   /** Ours are written. The first time it is to be known yet what goes along, and they stay where they are until then. */
   join(line: Line): void {
@@ -92,7 +100,7 @@ export class Passenger {
     const line = this.#line!;
     this.#hasBoarded = true;
     if (queue.length === 1 && fits(queue[0]!)) this.#query = queue.shift();
-    this.#isAstray = queue.length > 0;
+    this.#isAstray = this.#query === undefined;
     this.#leave(line);
     line.stream.uncork?.();
   }
@@ -106,15 +114,15 @@ export class Passenger {
     process.nextTick(() => query.handleError(fault, line));
   }
 
-  /** One of ours has failed. What waits behind them in the driver's queue must not be carried out without its transaction. */
-  passedOver(line: Line): void {
-    this.#forgetName(line);
-    if (this.#isAstray) line.stream.destroy();
+  /** One of ours has failed. What waits behind them in the driver's queue, or gets there yet, must not be carried out without its transaction. */
+  passedOver({ submittedNamedStatements, stream }: Line): void {
+    if (this.name !== undefined && submittedNamedStatements !== undefined) delete submittedNamedStatements[this.name];
+    if (this.#isAstray) stream.destroy();
   }
 
   /** It is not carried out. */
   refuse(error: unknown): void {
-    if (this.#line !== undefined) this.#query?.handleError(error, this.#line);
+    this.handleError(error, this.#line!);
   }
 
   handleRowDescription(message: unknown): void {
@@ -134,11 +142,7 @@ export class Passenger {
   }
 
   handleCommandComplete(message: unknown, line: Line): void {
-    const { name, text } = this.#query ?? {};
     this.#query?.handleCommandComplete(message, line);
-    if (name === undefined || text === undefined) return;
-    line.parsedStatements[name] = text;
-    this.#forgetName(line);
   }
 
   handleCopyInResponse(line: Line): void {
@@ -149,19 +153,15 @@ export class Passenger {
     this.#query?.handleCopyData(message, line);
   }
 
+  /** It may be told what has become of it before its transaction is given up, and is told once. */
   handleError(error: unknown, line: Line): void {
-    this.#forgetName(line);
-    this.#query?.handleError(error, line);
+    const query = this.#query;
+    this.#query = undefined;
+    query?.handleError(error, line);
   }
 
   handleReadyForQuery(line: Line): void {
     this.#query?.handleReadyForQuery(line);
-  }
-
-  /** What was to be prepared under it was passed over, or is prepared. */
-  #forgetName({ submittedNamedStatements }: Line): void {
-    const name = this.#query?.name;
-    if (name !== undefined && submittedNamedStatements !== undefined) delete submittedNamedStatements[name];
   }
 }
 

@@ -90,7 +90,7 @@ export class PgTransaction implements RecordTransaction, Member {
       return true;
     }
     const begun = await this.#begin(beginning, deadline);
-    if (begun && promptness?.isLate === false) lookOut(loan.client, gate, promptness);
+    if (promptness?.isLate === false) lookOut(loan.client, gate, promptness);
     return begun;
   }
 
@@ -117,13 +117,21 @@ export class PgTransaction implements RecordTransaction, Member {
         if (isLost) return false;
         forgotten ||= isForgotten(error); // the application has made the connection forget what it had prepared
         await this.#send(ROLL_BACK, undefined, deadline.leftMs()); // the row was written to in that very instant: it must be looked at again
+        if (this.#ending) throw error;
       }
     }
   }
 
-  /** `undefined`: it has begun. */
+  /** `undefined`: it has begun. Otherwise no longer than is waited behind any other statement of the handler's. */
   #beginNow(): Promise<void> | undefined {
-    return this.#opening?.begun();
+    const { clock } = this.parts;
+    const begun = this.#opening?.begun();
+    return (
+      begun &&
+      inTime(begun, deadlineIn(clock, this.patienceMs), clock).catch((error: unknown) => {
+        throw error instanceof GaveUp ? this.#explained(error) : error;
+      })
+    );
   }
 
   /** Waits its turn behind the handler's statements however long those take: while one is running, Postgres is not idle. */
@@ -199,7 +207,8 @@ export class PgTransaction implements RecordTransaction, Member {
     this.gate.close();
     if (this.#ending) return;
     this.#ending = true;
-    if (this.#opening?.callOff() !== true) await this.#rollBack();
+    if (this.#opening?.hasLeft === false) this.#opening = undefined;
+    else await this.#rollBack();
     this.#giveBack();
   }
 

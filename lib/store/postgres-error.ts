@@ -8,7 +8,7 @@ interface ServersError {
 }
 
 /** Postgres' own error, as against the network's or the driver's. */
-function isFromServer(error: unknown): error is ServersError {
+export function isFromServer(error: unknown): error is ServersError {
   return typeof error === 'object' && error !== null && 'severity' in error && typeof codeOf(error) === 'string';
 }
 

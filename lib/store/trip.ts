@@ -15,7 +15,7 @@
  */
 import type { PoolClient } from 'pg';
 import type { Line, Passenger } from './passenger.js';
-import { codeOf } from './postgres-error.js';
+import { codeOf, isFromServer } from './postgres-error.js';
 import type { Statement, Value } from './session.js';
 
 export interface TripStatement {
@@ -75,9 +75,9 @@ export class Trip {
     private readonly passenger?: Passenger,
   ) {}
 
-  /** For whoever watches what is sent. */
+  /** For whoever watches what is sent; then the passenger's, see `name`. */
   get text(): string {
-    return this.statements.map(({ statement }) => statement.text.trim()).join(';\n');
+    return this.#guest?.text ?? this.statements.map(({ statement }) => statement.text.trim()).join(';\n');
   }
 
   get names(): readonly string[] {
@@ -86,10 +86,11 @@ export class Trip {
 
   /**
    * There is none, but it is there to be seen: tracers that write their context into a text, for which they copy
-   * what is sent, do so to nothing that has a name. A copy of this could not submit itself.
+   * what is sent, do so to nothing that has a name. A copy of this could not submit itself. Once ours are answered it is
+   * the passenger's: what Postgres says is prepared then, the driver remembers by this name and this text.
    */
-  get name(): undefined {
-    return undefined;
+  get name(): string | undefined {
+    return this.#guest?.name;
   }
 
   /**
@@ -161,6 +162,10 @@ export class Trip {
     return this.#answered === this.statements.length;
   }
 
+  get #guest(): Passenger | undefined {
+    return this.#isThrough ? this.passenger : undefined;
+  }
+
   handleDataRow(message: { readonly fields: readonly (string | null)[] }): void {
     if (this.#isThrough) return this.passenger?.handleDataRow(message);
     const { columns } = this.statements[this.#answered]!.statement;
@@ -177,7 +182,8 @@ export class Trip {
 
   handleError(error: unknown, wire: Wire): void {
     if (this.passenger !== undefined && this.#isThrough) {
-      onceReady(wire, () => this.callback(null));
+      if (isFromServer(error)) onceReady(wire, () => this.callback(null));
+      else this.callback(error); // the connection is gone, and nothing comes any more
       return this.passenger.handleError(error, wire);
     }
     this.failure ??= { at: this.#answered, error };
