@@ -28,6 +28,7 @@ export type {
   StoreStats,
   TakeOverResult,
 } from '../contract/record.js';
+export type { Promptness } from '../contract/promptness.js';
 export type { RecordedHeaders, RecordedResponse } from '../contract/recorded-response.js';
 export type {
   CommitResult,

@@ -269,7 +269,7 @@ describe.each(PROMPT_SHOPS)('a transaction whose handler is prompt (%s)', (_, op
       const add = (note: string) => transaction.client.query(INSERT, [note]);
       const [first, second] = [add('first'), add('second')];
       await first;
-      for (let i = 0; i < detours; i += 1) await undefined;
+      for (let i = 0; i < detours; i += 1) await Promise.resolve();
       await add('third');
       await second;
       const { rows } = await transaction.client.query<{ note: string }>('select note from ledger order by id');
@@ -338,7 +338,7 @@ describe.each(PROMPT_SHOPS)('a transaction whose handler is prompt (%s)', (_, op
       onStatement: (name) => {
         if (name !== 'idempotency_roll_back') return;
         undone += 1;
-        queueMicrotask(() => (rolledBack ??= transaction.rollBack()));
+        queueMicrotask(() => void (rolledBack ??= transaction.rollBack()));
       },
     });
     const writer = await bench.pool.connect();
