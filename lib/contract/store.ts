@@ -74,6 +74,7 @@ export interface IdempotencyStore {
   /**
    * Opens a transaction of the application's. Where it holds the record's row, nobody can take that
    * over while the transaction lives; `undefined` when the claim is lost already: nothing has begun.
+   * One of a prompt handler may begin later: see `promptness`.
    */
   transaction(ownership: Ownership, settings: TransactionSettings): Promise<RecordTransaction | undefined>;
 

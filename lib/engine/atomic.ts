@@ -44,7 +44,7 @@ interface Open {
 export class AtomicTransactions {
   /** Those that are open, by their execution's token. */
   readonly #open = new ById<Open>();
-  /** Of handlers, each of which has settings of its own. */
+  /** Of handlers and of the operations of a `run`, each of which has settings of its own. */
   readonly #promptness = new WeakMap<AtomicSettings, Promptness>();
 
   constructor(

@@ -46,7 +46,7 @@ export class OwnedExecution implements ExecutionFacts {
   runs = 1;
   /** Something of it may still be committed behind our back, so that its key must not be given back. */
   inDoubt = false;
-  /** In atomic mode, once it has begun. */
+  /** In atomic mode, once it has begun, or will with the handler's first statement. */
   transaction: RecordTransaction | undefined;
   #lost = false;
   #abort: AbortController | undefined;

@@ -1,8 +1,8 @@
 /**
  * A statement of the handler's that goes along in a trip of ours, behind our statements and before the one “Sync”:
  * Postgres passes it over if any of ours fails. It is the driver's own object, made by the driver's own `query`, so
- * whoever watches that sees it as any other; it writes itself to the wire and reads its own answer. What is known
- * here of the driver's inside is its queue, out of which it is taken, and how the driver talks to what it queues.
+ * tracers see a statement as any other; it writes itself to the wire and reads its own answer. Of the driver's inside
+ * two things are known here: its queue, out of which it is taken, and how the driver talks to what it queues.
  */
 import type { PoolClient } from 'pg';
 

@@ -111,10 +111,9 @@ export class PgTransaction implements RecordTransaction, Member {
         await this.#sendTogether(trip, passenger === undefined ? deadline.leftMs() : Infinity);
         return true;
       } catch (error) {
-        const isLost = codeOf(error) === DIVISION_BY_ZERO;
+        if (codeOf(error) === DIVISION_BY_ZERO) return false;
         const again = isTransient(error) || (!forgotten && isForgotten(error));
-        if (!isLost && (!again || this.#ending)) throw error;
-        if (isLost) return false;
+        if (!again || this.#ending) throw error;
         forgotten ||= isForgotten(error); // the application has made the connection forget what it had prepared
         await this.#send(ROLL_BACK, undefined, deadline.leftMs()); // the row was written to in that very instant: it must be looked at again
         if (this.#ending) throw error;

@@ -82,6 +82,15 @@ class Payments {
     await this.idempotency.run({ operation: 'mail', key }, () => ({ sent: true }));
     return {};
   }
+
+  @Post('by-run')
+  async byRun(@Headers('idempotency-key') key: string): Promise<object> {
+    await this.idempotency.run({ operation: 'pay', key, atomic: true }, async ({ client }) => {
+      await client.query('select $1::int', [1]);
+      return {};
+    });
+    return {};
+  }
 }
 
 const CLAIM = ['idempotency_claim_unflushed'];
@@ -137,6 +146,10 @@ describe.each(PLATFORMS)('what an atomic request costs Postgres on %s', (platfor
     ['DataSource', 'by-manager'],
   ] as const)('one trip more for a first statement without values, which may be several (%s, %s)', async (by, path) => {
     expect(await tripsOf(path, { by })).toEqual([CLAIM, BEGIN, ['select 1'], COMPLETE]);
+  });
+
+  it('no trip more for a run that starts with a statement', async () => {
+    expect(await tripsOf('by-run')).toEqual([CLAIM, [...BEGIN, 'select $1::int'], COMPLETE]);
   });
 
   it('one trip more where the handler turns to somebody else first', async () => {
